@@ -1,0 +1,13 @@
+//! An embeddable Microsoft Entra ID token broker.
+
+mod error;
+mod secret;
+mod sync;
+
+pub use error::{Blame, Error, ErrorKind};
+pub use secret::Secret;
+
+use std::{future::Future, pin::Pin};
+
+/// A boxed future, as the object-safe traits of this crate return it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
