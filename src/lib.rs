@@ -1,9 +1,11 @@
 //! An embeddable Microsoft Entra ID token broker.
 
+mod clock;
 mod error;
 mod secret;
 mod sync;
 
+pub use clock::{Clock, ManualClock, Now, Sleep};
 pub use error::{Blame, Error, ErrorKind};
 pub use secret::Secret;
 
