@@ -1,0 +1,195 @@
+//! Which entries there are: a bounded, sharded map from keys to cells. It knows nothing of refreshing.
+
+mod eviction;
+mod shard;
+
+use crate::{
+    cell::Cell,
+    clock::Now,
+    request::Key,
+    sync::{Arc, AtomicUsize, Ordering},
+};
+
+use shard::Shard;
+
+/// The process cache of one broker.
+pub(crate) struct Cache<S> {
+    shards: Box<[Shard<S>]>,
+    capacity: usize,
+    len: AtomicUsize,
+    evicted: AtomicUsize,
+}
+
+/// Enough that two cores seldom meet in one, few enough that an idle broker stays small.
+const MOST_SHARDS: usize = 16;
+
+/// A shard holds this many entries before there are two, so that a small cache evicts exactly what it should.
+const LEAST_IN_SHARD: usize = 256;
+
+impl<S> Cache<S> {
+    /// At most `capacity` entries, and at least one.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let shards = (capacity / LEAST_IN_SHARD).clamp(1, MOST_SHARDS);
+        Self {
+            shards: (0..shards).map(|_| Shard::new()).collect(),
+            capacity: capacity.max(1),
+            len: AtomicUsize::new(0),
+            evicted: AtomicUsize::new(0),
+        }
+    }
+
+    /// By the hash's upper bits: the lower ones place an entry within the shard.
+    fn shard(&self, hash: u64) -> &Shard<S> {
+        &self.shards[(hash >> 48) as usize % self.shards.len()]
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<Arc<Cell<S>>> {
+        self.shard(key.hash()).get(key)
+    }
+
+    /// The key's cell, made where there is none. Past the capacity another one goes.
+    pub(crate) fn get_or_insert(&self, key: &Arc<Key>, now: Now, make: impl FnOnce() -> S) -> Arc<Cell<S>> {
+        let (cell, inserted) = self.shard(key.hash()).get_or_insert(key, make);
+        if inserted && self.len.fetch_add(1, Ordering::Relaxed) >= self.capacity {
+            self.evict_one(&cell, now);
+        }
+        cell
+    }
+
+    /// Takes the cell out where `gone` agrees under the shard's lock.
+    pub(crate) fn remove_if(&self, cell: &Arc<Cell<S>>, gone: impl FnOnce(&Cell<S>) -> bool) -> bool {
+        let removed = self.shard(cell.key().hash()).remove_if(cell, gone);
+        if removed {
+            self.len.fetch_sub(1, Ordering::Relaxed);
+        }
+        removed
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// How many entries were evicted for want of room.
+    pub(crate) fn evicted(&self) -> usize {
+        self.evicted.load(Ordering::Relaxed)
+    }
+
+    /// Empties it. Whoever still holds a cell finds nothing in it.
+    pub(crate) fn clear(&self) {
+        for shard in &self.shards {
+            let gone = shard.clear();
+            self.len.fetch_sub(gone, Ordering::Relaxed);
+        }
+    }
+
+    fn evict_one(&self, newcomer: &Arc<Cell<S>>, now: Now) {
+        // Shards fill evenly, so the newcomer's own is as good a place to look as any, unless it is alone there.
+        let start = (newcomer.key().hash() >> 48) as usize;
+        for at in 0..self.shards.len() {
+            let shard = &self.shards[(start + at) % self.shards.len()];
+            if shard.evict(now, newcomer) {
+                self.len.fetch_sub(1, Ordering::Relaxed);
+                self.evicted.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        request::{Subject, TokenRequest, UserId},
+        token::{Timeline, Token},
+    };
+
+    fn key(n: usize) -> Arc<Key> {
+        let user = Subject::User(UserId::new(format!("user-{n}")).unwrap());
+        TokenRequest::new("https://graph.microsoft.com/.default").unwrap().subject(user).key().clone()
+    }
+
+    fn fill(cache: &Cache<()>, n: usize, now: Now, lives: Duration) -> Arc<Cell<()>> {
+        let cell = cache.get_or_insert(&key(n), now, || ());
+        let expiry = now.after(lives).nanos();
+        let timeline = Timeline { due: expiry, last_call: expiry, expiry };
+        cell.publish(Arc::new(Token::new("t", None, timeline, now, key(n)).unwrap()));
+        cell
+    }
+
+    #[test]
+    fn the_same_key_is_the_same_cell() {
+        let (cache, now) = (Cache::new(10), Clock::system().now());
+        let first = cache.get_or_insert(&key(1), now, || ());
+        assert!(Arc::ptr_eq(&first, &cache.get_or_insert(&key(1), now, || ())));
+        assert!(Arc::ptr_eq(&first, &cache.get(&key(1)).unwrap()));
+        assert!(cache.get(&key(2)).is_none());
+        assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn the_cap_holds_and_the_newcomer_stays() {
+        for capacity in [1, 2, 7, 100, 300] {
+            let (cache, now) = (Cache::new(capacity), Clock::system().now());
+            for n in 0..900 {
+                fill(&cache, n, now, Duration::from_secs(3600));
+                assert!(cache.get(&key(n)).is_some());
+                assert!(cache.len() <= capacity);
+            }
+            assert_eq!(cache.evicted(), 900 - capacity);
+        }
+    }
+
+    #[test]
+    fn the_dead_go_first_then_the_least_used() {
+        let (clock, control) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let cache = Cache::new(4);
+        let long = Duration::from_secs(7200);
+        fill(&cache, 0, clock.now(), long);
+        fill(&cache, 1, clock.now(), Duration::from_secs(60));
+        fill(&cache, 2, clock.now(), long);
+        fill(&cache, 3, clock.now(), long);
+        control.advance(Duration::from_secs(600));
+        for n in [0, 3] {
+            assert!(cache.get(&key(n)).unwrap().hit(clock.now(), |_| ()).is_some());
+        }
+        fill(&cache, 4, clock.now(), long);
+        assert!(cache.get(&key(1)).is_none(), "the expired one");
+        fill(&cache, 5, clock.now(), long);
+        // 4 came just now and was not used since; 2 was never used. Both may go, the used ones may not.
+        assert!(cache.get(&key(0)).is_some() && cache.get(&key(3)).is_some());
+    }
+
+    #[test]
+    fn what_was_evicted_or_removed_serves_nobody() {
+        let (cache, now) = (Cache::new(1), Clock::system().now());
+        let first = fill(&cache, 0, now, Duration::from_secs(60));
+        let second = fill(&cache, 1, now, Duration::from_secs(60));
+        assert!(!first.is_attached() && first.hit(now, |_| ()).is_none());
+        assert!(!cache.remove_if(&second, |_| false));
+        assert!(cache.remove_if(&second, |_| true) && !cache.remove_if(&second, |_| true));
+        assert!(!second.is_attached() && second.hit(now, |_| ()).is_none());
+        assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn many_threads_agree_on_one_cell_for_each_key() {
+        let (cache, now) = (Cache::new(64), Clock::system().now());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for n in 0..4_000 {
+                        let cell = cache.get_or_insert(&key(n % 100), now, || ());
+                        assert_eq!(cell.key(), &key(n % 100));
+                    }
+                });
+            }
+        });
+        assert!(cache.len() <= 64, "{}", cache.len());
+        let counted: usize = (0..100).filter(|n| cache.get(&key(*n)).is_some()).count();
+        assert_eq!(counted, cache.len());
+    }
+}

@@ -1,0 +1,255 @@
+//! The task of a flight: the order of a fetch, and its landing.
+
+use std::time::Duration;
+
+use super::{
+    Engine, Entry, Phase, SILENCE, closed, count,
+    flight::{Flight, Lead, Outcome},
+    holds::{Hold, Width},
+    scheduler::KEPT_FOR_ITS_FAILURE,
+};
+use crate::{
+    BoxFuture,
+    claims::Claims,
+    clock::{Now, nanos},
+    error::{Blame, Error, ErrorKind},
+    fetched::{Fetched, Grant, Reason},
+    request::{Subject, TokenRequest, sha256},
+    sync::Arc,
+    token::{AccessToken, Timeline, Token},
+};
+
+/// One uncached fetch, as the engine knows it: no HTTP, no provider.
+pub(crate) type Fetch = Arc<dyn Fn(Job) -> BoxFuture<'static, Result<Fetched, Error>> + Send + Sync>;
+
+/// What is to be fetched, and within what.
+pub(crate) struct Job {
+    pub(crate) request: TokenRequest,
+    pub(crate) grant: Grant,
+    pub(crate) reason: Reason,
+    pub(crate) challenge: Option<Claims>,
+    pub(crate) previous: Option<AccessToken>,
+    pub(crate) deadline: Now,
+    /// Asked before anything is sent: whether this flight still leads, and nothing has been learnt meanwhile that
+    /// makes sending futile.
+    pub(crate) gate: Arc<dyn Fn() -> Result<(), Error> + Send + Sync>,
+}
+
+/// How often a leader gives a sign of life.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+pub(super) async fn fly(lead: Lead) {
+    let engine = Arc::clone(&lead.engine);
+    let flight = Arc::clone(&lead.flight);
+    let deadline = engine.clock.now().after(engine.budget);
+    let mut phase = engine.phase.subscribe();
+    let result = tokio::select! {
+        biased;
+        _ = phase.wait_for(|phase| match phase {
+            Phase::Open => false,
+            Phase::Draining => !flight.is_durable(),
+            Phase::Closed => true,
+        }) => Err(closed()),
+        result = engine.fetch_in_order(&lead, deadline) => result,
+        () = engine.clock.sleep_until(deadline) => Err(too_long(engine.budget)),
+        () = heartbeat(&lead) => Err(closed()),
+    };
+    lead.land(result);
+}
+
+/// Never ends. While the leader's runtime runs, so does this, and nobody takes over.
+async fn heartbeat(lead: &Lead) {
+    let clock = &lead.engine.clock;
+    loop {
+        clock.sleep(HEARTBEAT).await;
+        if lead.flight.term() == lead.term {
+            lead.flight.prolong(clock.now().after(SILENCE));
+            lead.cell.set_quiet_until(lead.flight.alive_until().nanos());
+        }
+    }
+}
+
+fn too_long(budget: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, format!("the fetch was given up after {} s", budget.as_secs_f32()))
+        .with_advice("See whether the token service can be reached from here, and how long it takes to answer.")
+}
+
+impl Engine {
+    /// Everywhere the same order: shared level, lease of the grant or of the key, shared level again, fetch, the
+    /// rotated refresh token kept, shared level put. The process cache, before and after, is the caller's.
+    async fn fetch_in_order(self: &Arc<Self>, lead: &Lead, deadline: Now) -> Result<Fetched, Error> {
+        let (key, flight) = (lead.cell.key(), &lead.flight);
+        let previous = lead.cell.peek().map(AccessToken);
+        if let Some(fetched) = self.shared.newer(key, previous.as_ref()).await {
+            return Ok(fetched);
+        }
+        let lease = match key.subject() {
+            Subject::App => None,
+            subject => Some(self.grants.take(subject, deadline).await?),
+        };
+        match lease {
+            None => self.shared.lease(key, deadline).await?,
+            Some(_) => flight.set_durable(),
+        }
+        if let Some(fetched) = self.shared.newer(key, previous.as_ref()).await {
+            return Ok(fetched);
+        }
+        let gate = {
+            let (engine, cell, flight) = (Arc::clone(self), Arc::clone(&lead.cell), Arc::clone(flight));
+            let term = lead.term;
+            Arc::new(move || engine.may_send(&cell, &flight, term))
+        };
+        gate()?;
+        let job = Job {
+            request: TokenRequest::of(Arc::clone(key)),
+            grant: lease.as_ref().map_or(Grant::App, |lease| lease.grant.clone()),
+            reason: flight.reason,
+            challenge: flight.challenge.clone(),
+            previous,
+            deadline,
+            gate,
+        };
+        count(&self.counters.fetches);
+        let fetched = (self.fetch)(job).await?;
+        if let Some(lease) = lease {
+            self.grants.commit(lease, &fetched).await?;
+        }
+        self.shared.put(key, &fetched).await;
+        Ok(fetched)
+    }
+
+    /// See [`Job::gate`].
+    fn may_send(&self, cell: &Entry, flight: &Flight, term: u64) -> Result<(), Error> {
+        if flight.term() != term {
+            return Err(Error::new(ErrorKind::Timeout, "another fetch has taken this one's place"));
+        }
+        self.holds.check(cell.key(), None, self.clock.now(), flight.number).map_or(Ok(()), Err)
+    }
+
+    /// The one place where a flight ends. `None`: its task went away.
+    pub(super) fn land(
+        self: &Arc<Self>,
+        cell: &Arc<Entry>,
+        flight: &Arc<Flight>,
+        term: u64,
+        result: Option<Result<Fetched, Error>>,
+    ) {
+        let now = self.clock.now();
+        let outcome = cell.slow(|slow| {
+            let current = slow.flight.as_ref().is_some_and(|current| Arc::ptr_eq(current, flight));
+            if !current || flight.term() != term {
+                return None;
+            }
+            slow.flight = None;
+            cell.set_flying(false);
+            cell.set_quiet_until(0);
+            let result = result.map(|result| {
+                result.and_then(|fetched| self.accept(cell, flight, slow.refused, &fetched, now))
+            });
+            Some(match result {
+                Some(Ok(token)) => {
+                    slow.hold = None;
+                    slow.refused = None;
+                    Outcome::Token(token)
+                }
+                Some(Err(error)) => {
+                    self.remember(cell, flight, &mut slow.hold, &error, now);
+                    Outcome::Failed(error)
+                }
+                None => {
+                    self.holds.leave(cell.key(), flight.number, false);
+                    Outcome::Interrupted
+                }
+            })
+        });
+        let Some(outcome) = outcome else { return };
+        self.report(cell, flight, &outcome);
+        flight.finish(outcome);
+        self.flying.send_modify(|flying| *flying -= 1);
+    }
+
+    /// Makes a token of what was fetched and puts it in the cell.
+    fn accept(
+        &self,
+        cell: &Arc<Entry>,
+        flight: &Flight,
+        refused: Option<[u8; 32]>,
+        fetched: &Fetched,
+        now: Now,
+    ) -> Result<AccessToken, Error> {
+        let timeline = Timeline::new(fetched.sent, fetched.lives, fetched.refresh_in, self.draw());
+        if now.nanos() >= timeline.expiry {
+            return Err(Error::new(ErrorKind::Protocol, "the token that came back has already expired")
+                .with_blame(Blame::Service)
+                .with_advice("Compare this machine's clock with the service's."));
+        }
+        let text = fetched.token.expose();
+        let again = match flight.challenge {
+            Some(_) => cell.peek().is_some_and(|token| token.secret() == text),
+            None => false,
+        };
+        if again || refused.is_some_and(|refused| refused == sha256(text)) {
+            return Err(Error::new(ErrorKind::TokenRefused, "the source returned a token again that was refused")
+                .with_advice(
+                    "Managed-identity endpoints keep a token for hours and cannot be told to renew it: a new role or \
+                     a revoked session shows when that token ends.",
+                ));
+        }
+        let key = Arc::clone(cell.key());
+        let token = Arc::new(Token::new(text, fetched.scopes.clone(), timeline, fetched.sent, key)?);
+        cell.publish(Arc::clone(&token));
+        self.holds.succeeded(cell.key());
+        self.scheduler.look_at(cell, timeline.due);
+        Ok(AccessToken(token))
+    }
+
+    /// Keeps a failure at the width of its cause, and what is left of the token for as long as it lives.
+    fn remember(&self, cell: &Arc<Entry>, flight: &Flight, hold: &mut Option<Hold>, error: &Error, now: Now) {
+        let key = cell.key();
+        let not_sent = error.held_for().is_some() || error.kind() == ErrorKind::Closed;
+        let answered = !not_sent && error.status().is_some() && Width::of(error) != Width::Service;
+        let until = if not_sent {
+            self.holds.until(key).unwrap_or_default()
+        } else {
+            let random = self.draw();
+            self.holds.failed(key, error, now, random).unwrap_or_else(|| {
+                let next = Hold::after(error.clone(), hold.as_ref(), now, random);
+                hold.insert(next).until()
+            })
+        };
+        if let Some(hold) = hold {
+            hold.leave(flight.number);
+        }
+        self.holds.leave(key, flight.number, answered);
+        cell.set_quiet_until(until);
+        let usable = cell.peek().is_some_and(|token| now.nanos() < token.timeline().expiry);
+        let kept = if usable { 0 } else { nanos(KEPT_FOR_ITS_FAILURE) };
+        self.scheduler.look_at(cell, until.max(now.nanos()).saturating_add(kept));
+    }
+
+    fn report(&self, cell: &Entry, flight: &Flight, outcome: &Outcome) {
+        let (scopes, reason) = (cell.key().scopes(), flight.reason);
+        let background = matches!(reason, Reason::Due | Reason::Probe) && cell.is_used();
+        match outcome {
+            Outcome::Token(token) => {
+                if background {
+                    count(&self.counters.refreshes);
+                }
+                let expires_on = token.expires_on();
+                tracing::debug!(%scopes, ?reason, ?expires_on, "token fetched");
+            }
+            Outcome::Failed(error) if error.kind() == ErrorKind::Closed || error.held_for().is_some() => {
+                tracing::debug!(%scopes, ?reason, %error, "fetch not sent");
+            }
+            Outcome::Failed(error) => {
+                count(&self.counters.failures);
+                let kind = error.kind().name();
+                tracing::warn!(%scopes, ?reason, kind, %error, advice = error.advice(), "fetch failed");
+            }
+            Outcome::Interrupted => {
+                count(&self.counters.failures);
+                tracing::warn!(%scopes, ?reason, "fetch interrupted: its runtime went away");
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A caller that has to wait.
+
+use std::time::Duration;
+
+use super::{
+    Engine, Entry, SILENCE, Step, count,
+    flight::{Flight, Outcome},
+    fly,
+};
+use crate::{
+    claims::Claims,
+    clock::Now,
+    error::{Error, ErrorKind},
+    sync::Arc,
+    token::{AccessToken, Token},
+};
+
+/// How often a caller starts anew when the runtimes that fetch for it go away.
+const INTERRUPTIONS: u32 = 3;
+
+/// One caller's patience.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    pub(crate) timeout: Duration,
+    pub(crate) deadline: Now,
+    pub(crate) challenge: Option<Claims>,
+}
+
+/// Why a caller stopped waiting for a flight.
+enum Waited {
+    Landed(Outcome),
+    /// The caller's time is up.
+    TimedOut,
+    /// The old token has not much longer to live, and is better than none.
+    LastMoment(Arc<Token>),
+}
+
+impl Engine {
+    /// Waits for what `step` says, and on, until there is a token or a reason why not.
+    ///
+    /// Cancel safe: flights belong to the engine, and go on.
+    pub(crate) async fn wait(
+        self: Arc<Self>,
+        mut cell: Arc<Entry>,
+        mut step: Step,
+        patience: Patience,
+    ) -> Result<AccessToken, Error> {
+        count(&self.counters.waits);
+        let mut interruptions = 0;
+        loop {
+            let (flight, joined) = match step {
+                Step::Serve(token) => return Ok(token),
+                Step::Fail(error) => return Err(error),
+                Step::Join(flight) => (flight, true),
+                Step::After(flight) => (flight, false),
+            };
+            // With a challenge the old token is the one that is not wanted.
+            let spare = |now: Now| if patience.challenge.is_none() { cell.usable(now) } else { None };
+            match self.wait_for(&cell, &flight, &patience).await {
+                Waited::Landed(Outcome::Token(token)) if joined => {
+                    // Unless the machine slept meanwhile, it lives. A token that was delivered is in use.
+                    let now = self.clock.now();
+                    if now.nanos() < token.0.timeline().expiry {
+                        cell.usable(now);
+                        return Ok(token);
+                    }
+                }
+                Waited::Landed(Outcome::Failed(error)) if joined => {
+                    return spare(self.clock.now()).map(AccessToken).ok_or(error);
+                }
+                Waited::Landed(Outcome::Interrupted) if interruptions == INTERRUPTIONS => {
+                    return Err(interrupted());
+                }
+                Waited::Landed(outcome) => interruptions += u32::from(matches!(outcome, Outcome::Interrupted)),
+                Waited::TimedOut => {
+                    let late = || timed_out(&cell, patience.timeout);
+                    return spare(self.clock.now()).map(AccessToken).ok_or_else(late);
+                }
+                Waited::LastMoment(token) => return Ok(AccessToken(token)),
+            }
+            let now = self.clock.now();
+            if !cell.is_attached() {
+                cell = self.cell(cell.key(), now);
+            }
+            step = self.step(&cell, now, patience.challenge.as_ref());
+        }
+    }
+
+    async fn wait_for(self: &Arc<Self>, cell: &Arc<Entry>, flight: &Arc<Flight>, patience: &Patience) -> Waited {
+        let mut landed = flight.watch();
+        loop {
+            if let Some(outcome) = landed.borrow_and_update().clone() {
+                return Waited::Landed(outcome);
+            }
+            let now = self.clock.now();
+            let spare = match patience.challenge {
+                None => cell.peek().filter(|token| now.nanos() < token.timeline().expiry),
+                Some(_) => None,
+            };
+            let last_moment = spare.as_ref().map(|spare| Now::from_nanos(0, spare.timeline().patience()));
+            match spare {
+                Some(spare) if now.nanos() >= spare.timeline().patience() => return Waited::LastMoment(spare),
+                _ => {}
+            }
+            if now.has_reached(patience.deadline) {
+                return Waited::TimedOut;
+            }
+            if now.has_reached(flight.alive_until()) {
+                self.relieve(cell, flight, now);
+            }
+            let wake = patience.deadline.min(flight.alive_until()).min(last_moment.unwrap_or(patience.deadline));
+            tokio::select! {
+                biased;
+                _ = landed.changed() => {}
+                () = self.clock.sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Takes over from a leader that has been silent for too long, unless somebody else just did.
+    fn relieve(self: &Arc<Self>, cell: &Arc<Entry>, flight: &Arc<Flight>, now: Now) {
+        let started = cell.slow(|slow| {
+            let current = slow.flight.as_ref().is_some_and(|current| Arc::ptr_eq(current, flight));
+            let silent = current && now.has_reached(flight.alive_until());
+            let started = silent.then(|| self.take_over(flight, now)).flatten();
+            if started.is_none() {
+                // Nobody can take over from here; look again later.
+                flight.prolong(now.after(SILENCE));
+            }
+            started
+        });
+        if let Some((flight, term, runtime)) = started {
+            tracing::warn!(scopes = %cell.key().scopes(), "a parked runtime's fetch is taken over");
+            runtime.spawn(fly::fly(self.lead(cell, &flight, term)));
+        }
+    }
+}
+
+fn timed_out(cell: &Entry, timeout: Duration) -> Error {
+    let (scopes, seconds) = (cell.key().scopes(), timeout.as_secs_f32());
+    Error::new(ErrorKind::Timeout, format!("no token for {scopes} within {seconds} s"))
+        .with_advice("The fetch goes on and fills the cache: ask again, or give the call a longer time-out.")
+}
+
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Unavailable, "the runtimes that were to fetch the token went away, one after the other")
+        .with_blame(crate::error::Blame::Program)
+        .with_advice("Keep the runtime alive for as long as tokens are needed.")
+}

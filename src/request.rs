@@ -1,0 +1,379 @@
+//! What is asked for, and how one call is made. The first is the cache's key, the second never is.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    hash::{BuildHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use foldhash::{SharedSeed, fast::SeedableRandomState};
+
+use crate::{
+    cell::ErasedCell,
+    claims::Claims,
+    error::Error,
+    scope::ScopeSet,
+    secret::Secret,
+    sync::{Arc, OnceLock},
+    tenant::TenantId,
+};
+
+/// What is asked for: scopes, and where it matters tenant, subject and claims.
+///
+/// Two requests that ask for the same are the same entry of the cache, in whatever order their scopes were
+/// written. Prepare a request once and use it for every call: it remembers where its entry is, so a hit
+/// neither parses nor hashes.
+#[derive(Clone)]
+pub struct TokenRequest {
+    key: Arc<Key>,
+    /// As they were given: what an app token drops of them, a user's token needs.
+    scopes: ScopeSet,
+    memo: OnceLock<(u64, Arc<ErasedCell>)>,
+}
+
+/// All of a request that makes a token a different one. The provider's identity, the other half of a key, is the
+/// broker's own and the same for all keys in its cache.
+pub(crate) struct Key {
+    hash: u64,
+    tenant: Option<TenantId>,
+    subject: Subject,
+    scopes: ScopeSet,
+    claims: Option<Claims>,
+}
+
+/// Whose token it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Subject {
+    /// The application's own.
+    #[default]
+    App,
+    /// A viewer's, who has signed in.
+    User(UserId),
+    /// The user's whose token came in with a request that this service is answering.
+    OnBehalfOf(UserAssertion),
+}
+
+/// The name under which a signed-in user is known to this broker. It says who, and proves nothing.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct UserId(Arc<str>);
+
+impl UserId {
+    /// # Errors
+    ///
+    /// `Config` where the name is blank or longer than 256 bytes.
+    pub fn new(name: impl AsRef<str>) -> Result<Self, Error> {
+        let name = name.as_ref();
+        if name.trim().is_empty() || name.len() > 256 {
+            return Err(Error::config("user id: expected a name of 1 to 256 bytes")
+                .with_advice("Use the user's tenant id and object id, which never change."));
+        }
+        Ok(Self(Arc::from(name)))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("UserId").field(&self.0).finish()
+    }
+}
+
+/// A user's access token for this application, which another token is asked for with. Equal where the text is.
+#[derive(Clone)]
+pub struct UserAssertion {
+    token: Secret,
+    digest: [u8; 32],
+}
+
+impl UserAssertion {
+    /// # Errors
+    ///
+    /// `Config` where the token is empty.
+    pub fn new(token: impl Into<Secret>) -> Result<Self, Error> {
+        let token = token.into();
+        if token.is_empty() {
+            return Err(Error::config("user assertion: expected the access token of the incoming request"));
+        }
+        let digest = sha256(token.expose());
+        Ok(Self { token, digest })
+    }
+
+    /// The token itself.
+    pub fn token(&self) -> &Secret {
+        &self.token
+    }
+}
+
+impl PartialEq for UserAssertion {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for UserAssertion {}
+
+impl Hash for UserAssertion {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.digest.hash(state);
+    }
+}
+
+impl fmt::Debug for UserAssertion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UserAssertion(***)")
+    }
+}
+
+/// SHA-256, by which texts are told apart that must not be kept.
+pub(crate) fn sha256(text: &str) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    out
+}
+
+impl TokenRequest {
+    /// A request of the application's own token for `scopes`: one, or several separated by spaces, such as
+    /// `https://vault.azure.net/.default`. Beside those of a resource, `openid profile email offline_access` are
+    /// accepted and, in an app token, dropped.
+    ///
+    /// # Errors
+    ///
+    /// `Config` where a scope is malformed, or scopes do not go together.
+    pub fn new(scopes: impl AsRef<str>) -> Result<Self, Error> {
+        Ok(Self::build(None, Subject::App, ScopeSet::parse(scopes.as_ref())?, None))
+    }
+
+    /// In another tenant than the provider's own. The broker must have been told to allow it.
+    #[must_use]
+    pub fn tenant(self, tenant: TenantId) -> Self {
+        Self::build(Some(tenant), self.key.subject.clone(), self.scopes, self.key.claims.clone())
+    }
+
+    /// For somebody else than the application.
+    #[must_use]
+    pub fn subject(self, subject: Subject) -> Self {
+        Self::build(self.key.tenant.clone(), subject, self.scopes, self.key.claims.clone())
+    }
+
+    /// With claims that each such token shall carry. They are part of the key; what a resource demands of one token
+    /// is a [challenge](CallOptions::challenge) instead.
+    #[must_use]
+    pub fn claims(self, claims: Claims) -> Self {
+        Self::build(self.key.tenant.clone(), self.key.subject.clone(), self.scopes, Some(claims))
+    }
+
+    fn build(tenant: Option<TenantId>, subject: Subject, scopes: ScopeSet, claims: Option<Claims>) -> Self {
+        let wanted = match subject {
+            Subject::App => scopes.without_oidc().unwrap_or_else(|| scopes.clone()),
+            _ => scopes.clone(),
+        };
+        let key = Key { hash: 0, tenant, subject, scopes: wanted, claims };
+        Self { key: Arc::new(key.hashed()), scopes, memo: OnceLock::new() }
+    }
+
+    /// The request that a key stands for.
+    pub(crate) fn of(key: Arc<Key>) -> Self {
+        Self { scopes: key.scopes.clone(), key, memo: OnceLock::new() }
+    }
+
+    /// The tenant that was asked for, if not the provider's own.
+    pub fn requested_tenant(&self) -> Option<&TenantId> {
+        self.key.tenant.as_ref()
+    }
+
+    /// Whose token is asked for.
+    pub fn requested_subject(&self) -> &Subject {
+        &self.key.subject
+    }
+
+    /// The scopes to ask for: sorted, each once, and for an app token without those of OpenID Connect.
+    pub fn scopes(&self) -> &ScopeSet {
+        &self.key.scopes
+    }
+
+    /// The claims that each such token shall carry.
+    pub fn requested_claims(&self) -> Option<&Claims> {
+        self.key.claims.as_ref()
+    }
+
+    pub(crate) fn key(&self) -> &Arc<Key> {
+        &self.key
+    }
+
+    /// The entry that this request was last found in, where that was in the cache of `broker`.
+    #[inline]
+    pub(crate) fn remembered(&self, broker: u64) -> Option<&Arc<ErasedCell>> {
+        self.memo.get().filter(|(owner, _)| *owner == broker).map(|(_, cell)| cell)
+    }
+
+    /// The first broker to answer is the one that is remembered.
+    pub(crate) fn remember(&self, broker: u64, cell: impl FnOnce() -> Arc<ErasedCell>) {
+        self.memo.get_or_init(|| (broker, cell()));
+    }
+}
+
+impl fmt::Debug for TokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenRequest")
+            .field("tenant", &self.key.tenant)
+            .field("subject", &self.key.subject)
+            .field("scopes", &self.scopes)
+            .field("claims", &self.key.claims)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::str::FromStr for TokenRequest {
+    type Err = Error;
+
+    fn from_str(scopes: &str) -> Result<Self, Error> {
+        Self::new(scopes)
+    }
+}
+
+impl Key {
+    fn hashed(mut self) -> Self {
+        // One seed for the process: unknown to those who choose user ids, the same for all keys.
+        let state = SeedableRandomState::with_seed(0, SharedSeed::global_random());
+        self.hash = state.hash_one((&self.tenant, &self.subject, &self.scopes, &self.claims));
+        self
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub(crate) fn tenant(&self) -> Option<&TenantId> {
+        self.tenant.as_ref()
+    }
+
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    pub(crate) fn scopes(&self) -> &ScopeSet {
+        &self.scopes
+    }
+
+    /// The same in the provider's own tenant.
+    pub(crate) fn at_home(&self) -> Self {
+        let Self { subject, scopes, claims, .. } = self;
+        Self {
+            hash: 0,
+            tenant: None,
+            subject: subject.clone(),
+            scopes: scopes.clone(),
+            claims: claims.clone(),
+        }
+        .hashed()
+    }
+}
+
+impl PartialEq for Key {
+    /// Part by part: no two different keys can be spelled alike.
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+            && self.scopes == other.scopes
+            && self.tenant == other.tenant
+            && self.subject == other.subject
+            && self.claims == other.claims
+    }
+}
+
+impl Eq for Key {}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("tenant", &self.tenant)
+            .field("subject", &self.subject)
+            .field("scopes", &self.scopes)
+            .field("claims", &self.claims)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What `get_token` takes: a prepared request, or scopes as text.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestRef<'a>(pub(crate) Asked<'a>);
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asked<'a> {
+    Text(&'a str),
+    Request(&'a TokenRequest),
+}
+
+impl<'a> From<&'a str> for RequestRef<'a> {
+    fn from(scopes: &'a str) -> Self {
+        Self(Asked::Text(scopes))
+    }
+}
+
+impl<'a> From<&'a String> for RequestRef<'a> {
+    fn from(scopes: &'a String) -> Self {
+        Self(Asked::Text(scopes))
+    }
+}
+
+impl<'a> From<&'a TokenRequest> for RequestRef<'a> {
+    fn from(request: &'a TokenRequest) -> Self {
+        Self(Asked::Request(request))
+    }
+}
+
+/// How one call is made. None of it is part of the cache's key.
+#[derive(Debug, Clone, Default)]
+pub struct CallOptions {
+    timeout: Option<Duration>,
+    challenge: Option<Claims>,
+    label: Option<Cow<'static, str>>,
+}
+
+impl CallOptions {
+    /// As a plain `get_token`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long this caller waits at most. The fetch that it waits for goes on without it. Default: 30 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The claims that a resource demanded when it refused the token (`error="insufficient_claims"`). The cached
+    /// token is passed over, and what comes back replaces it for everyone.
+    #[must_use]
+    pub fn challenge(mut self, claims: Claims) -> Self {
+        self.challenge = Some(claims);
+        self
+    }
+
+    /// What this call is for, as it is to stand in logs.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<Cow<'static, str>>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    pub(crate) fn get_timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    pub(crate) fn get_challenge(&self) -> Option<&Claims> {
+        self.challenge.as_ref()
+    }
+
+    pub(crate) fn get_label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+}
