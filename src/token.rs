@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::Deref,
     time::{Duration, SystemTime},
 };
 
@@ -26,8 +27,9 @@ const SCHEME: &str = "Bearer ";
 #[derive(Clone)]
 pub struct AccessToken(pub(crate) Arc<Token>);
 
-/// The token with its times. This is what an entry of the cache swaps, so that a hit follows one pointer less.
-pub(crate) struct Token {
+/// A token as it is lent: what [`AccessToken`] owns a share of.
+// This is what an entry of the cache swaps, times included, so that a hit follows one pointer and no more.
+pub struct Token {
     text: Arc<Text>,
     header: HeaderValue,
     scopes: Option<ScopeSet>,
@@ -97,51 +99,61 @@ impl Token {
         &self.key
     }
 
-    pub(crate) fn secret(&self) -> &str {
-        &self.text.0[SCHEME.len()..]
-    }
-}
-
-impl AccessToken {
     /// The token's text. Keep it out of logs and long-lived copies.
     pub fn secret(&self) -> &str {
-        self.0.secret()
+        &self.text.0[SCHEME.len()..]
     }
 
     /// `Bearer <token>` as the value of an `Authorization` header, marked sensitive. No copy of the text is made.
     pub fn authorization(&self) -> HeaderValue {
-        self.0.header.clone()
+        self.header.clone()
     }
 
     /// When it ends, by the wall clock as it went when the token was fetched, counted from the moment at which it was
     /// asked for.
     pub fn expires_on(&self) -> SystemTime {
-        self.0.expires_on
+        self.expires_on
     }
 
     /// From when on the broker replaces it, jitter included.
     pub fn refresh_on(&self) -> SystemTime {
-        self.0.refresh_on
+        self.refresh_on
     }
 
     /// The scopes that were granted, where the service said so. For app tokens it does not.
     pub fn scopes(&self) -> Option<&ScopeSet> {
-        self.0.scopes.as_ref()
+        self.scopes.as_ref()
     }
+}
 
+impl AccessToken {
     /// True where both are one and the same fetched token, not merely equal in text.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
+impl Deref for AccessToken {
+    type Target = Token;
+
+    fn deref(&self) -> &Token {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("expires_on", &self.expires_on)
+            .field("refresh_on", &self.refresh_on)
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for AccessToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessToken")
-            .field("expires_on", &self.0.expires_on)
-            .field("refresh_on", &self.0.refresh_on)
-            .field("scopes", &self.0.scopes)
-            .finish_non_exhaustive()
+        fmt::Debug::fmt(&self.0, f)
     }
 }
 

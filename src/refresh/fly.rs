@@ -1,12 +1,11 @@
 //! The task of a flight: the order of a fetch, and its landing.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use super::{
-    Engine, Entry, Phase, SILENCE, closed, count,
+    Engine, Entry, FORSAKEN, Phase, SILENCE, closed, count,
     flight::{Flight, Lead, Outcome},
     holds::{Hold, Width},
-    scheduler::KEPT_FOR_ITS_FAILURE,
 };
 use crate::{
     BoxFuture,
@@ -52,13 +51,13 @@ pub(super) async fn fly(lead: Lead) {
         }) => Err(closed()),
         result = engine.fetch_in_order(&lead, deadline) => result,
         () = engine.clock.sleep_until(deadline) => Err(too_long(engine.budget)),
-        () = heartbeat(&lead) => Err(closed()),
+        never = heartbeat(&lead) => match never {},
     };
     lead.land(result);
 }
 
 /// Never ends. While the leader's runtime runs, so does this, and nobody takes over.
-async fn heartbeat(lead: &Lead) {
+async fn heartbeat(lead: &Lead) -> Infallible {
     let clock = &lead.engine.clock;
     loop {
         clock.sleep(HEARTBEAT).await;
@@ -222,8 +221,9 @@ impl Engine {
         }
         self.holds.leave(key, flight.number, answered);
         cell.set_quiet_until(until);
-        let usable = cell.peek().is_some_and(|token| now.nanos() < token.timeline().expiry);
-        let kept = if usable { 0 } else { nanos(KEPT_FOR_ITS_FAILURE) };
+        // A token in use is worth another try when the hold ends; a key that never had one waits for a caller.
+        let forsaken = |token: &Arc<Token>| now.nanos() >= token.timeline().expiry.saturating_add(nanos(FORSAKEN));
+        let kept = if cell.peek().is_none_or(|token| forsaken(&token)) { nanos(FORSAKEN) } else { 0 };
         self.scheduler.look_at(cell, until.max(now.nanos()).saturating_add(kept));
     }
 

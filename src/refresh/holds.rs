@@ -78,6 +78,13 @@ impl Hold {
         self.until
     }
 
+    /// The fetch with the number `flight` probes no longer.
+    pub(crate) fn leave(&mut self, flight: u64) {
+        if self.probe == flight {
+            self.probe = 0;
+        }
+    }
+
     /// What a fetch with the number `flight` is told: nothing, if it may go out.
     fn holds(&self, now: Now, flight: u64) -> Option<Error> {
         let waiting = now.nanos() < self.until;
@@ -181,7 +188,7 @@ impl Holds {
         if answered && wide.service.as_ref().is_some_and(|hold| hold.probe == flight) {
             wide.service = None;
         }
-        wide.of(key).filter(|hold| hold.probe == flight).for_each(|hold| hold.probe = 0);
+        wide.of(key).for_each(|hold| hold.leave(flight));
         self.count.store(wide.count(), Ordering::Release);
     }
 

@@ -27,6 +27,7 @@ pub(crate) use counters::{Counters, count};
 pub(crate) use flight::Slow;
 pub(crate) use fly::{Fetch, Job};
 pub(crate) use grants::{Alone, Grants, Shared};
+pub(crate) use wait::Patience;
 
 use crate::{
     cache::Cache,
@@ -49,6 +50,13 @@ pub(crate) type Entry = Cell<Slow>;
 
 /// A leader that has been silent for this long is taken over: an attempt's time-out and a margin.
 const SILENCE: Duration = Duration::from_secs(15);
+
+/// For how long an entry without a living token is kept: after the end of a token that was in use it is still
+/// refreshed, and after the end of a hold its failures are still remembered. Then it is cleared away.
+const FORSAKEN: Duration = Duration::from_secs(300);
+
+/// For how long a caller's look at the remembered failures is good, where nothing says when they end.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// One broker's engine.
 pub(crate) struct Engine {
@@ -157,7 +165,7 @@ impl Engine {
             return (Step::Fail(closed()), None);
         }
         let silent = slow.flight.clone().filter(|flight| now.has_reached(flight.alive_until()));
-        let taken_over = silent.and_then(|flight| self.take_over(&flight, now));
+        let taken_over = silent.and_then(|flight| self.take_over(cell, &flight, now));
         let step = match (challenge, &slow.flight) {
             (Some(challenge), Some(flight)) if flight.challenge.as_ref() == Some(challenge) => {
                 Ok(Step::Join(Arc::clone(flight)))
@@ -188,7 +196,14 @@ impl Engine {
             renewable: renewable(cell.key()),
         };
         match (decide::decide(entry, now), token, &slow.flight) {
-            (Decision::Serve, Some(token), _) => Ok(Step::Serve(AccessToken(token))),
+            (Decision::Serve, Some(token), _) => {
+                if let Some(error) = &held {
+                    // The cell does not know of wider failures. Tell it, so that the next callers find a hit.
+                    let until = now.after(error.held_for().unwrap_or_default().max(GLANCE)).nanos();
+                    cell.set_quiet_until(cell.quiet_until().max(until));
+                }
+                Ok(Step::Serve(AccessToken(token)))
+            }
             (Decision::Fail(error), ..) => Ok(Step::Fail(error)),
             (Decision::Wait | Decision::Fetch, _, Some(flight)) => Ok(Step::Join(Arc::clone(flight))),
             (Decision::ServeAndRefresh | Decision::Wait, ..) => Err((Reason::Due, None)),
@@ -229,7 +244,9 @@ impl Engine {
             }
             (Err(_), Some(token)) => {
                 // Nothing can be started from here. The scheduler may be able to, on a runtime of its own.
-                self.scheduler.look_at(cell, now.nanos());
+                let later = now.after(GLANCE).nanos();
+                cell.set_quiet_until(later);
+                self.scheduler.look_at(cell, later);
                 (Step::Serve(token), None)
             }
             (Err(error), None) => (Step::Fail(error), None),
@@ -237,9 +254,11 @@ impl Engine {
     }
 
     /// Makes the caller's runtime the one that flies on. Called with the cell's lock held.
-    fn take_over(&self, flight: &Arc<Flight>, now: Now) -> Started {
-        let runtime = runtime().ok()?;
+    fn take_over(&self, cell: &Entry, flight: &Arc<Flight>, now: Now) -> Started {
+        // Where nobody can take over from here, somebody looks again later.
         flight.prolong(now.after(SILENCE));
+        cell.set_quiet_until(flight.alive_until().nanos());
+        let runtime = runtime().ok()?;
         count(&self.counters.takeovers);
         Some((Arc::clone(flight), flight.next_term(), runtime))
     }
@@ -261,7 +280,7 @@ impl Engine {
         }
         let token = cell.peek();
         let Some(timeline) = token.as_ref().map(|token| *token.timeline()) else {
-            let until = cell.quiet_until().saturating_add(nanos(scheduler::KEPT_FOR_ITS_FAILURE));
+            let until = cell.quiet_until().saturating_add(nanos(FORSAKEN));
             return self.clear_away_at(cell, until, now);
         };
         if now.nanos() < timeline.due {
@@ -270,6 +289,10 @@ impl Engine {
         }
         if !cell.is_used() || !renewable(cell.key()) {
             return self.clear_away_at(cell, timeline.expiry, now);
+        }
+        let forsaken = timeline.expiry.saturating_add(nanos(FORSAKEN));
+        if now.nanos() >= forsaken {
+            return self.clear_away_at(cell, forsaken, now);
         }
         if now.nanos() < cell.quiet_until() {
             return self.scheduler.look_at(cell, cell.quiet_until());
@@ -326,7 +349,9 @@ impl Engine {
             open
         });
         self.cache.clear();
-        let _sender_lives = self.flying.subscribe().wait_for(|flying| *flying == 0).await;
+        let mut flying = self.flying.subscribe();
+        // It cannot fail: the sender is `self`'s.
+        let _landed = flying.wait_for(|flying| *flying == 0).await.is_ok();
         self.end();
     }
 

@@ -7,7 +7,6 @@ use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     fmt,
-    time::Duration,
 };
 
 use tokio::{runtime::Handle, sync::Notify};
@@ -17,9 +16,6 @@ use crate::{
     clock::Now,
     sync::{Arc, AtomicBool, Mutex, Ordering, Weak},
 };
-
-/// How long an entry without a token is kept for the sake of the failure it remembers.
-pub(super) const KEPT_FOR_ITS_FAILURE: Duration = Duration::from_secs(300);
 
 #[derive(Default)]
 pub(super) struct Scheduler {

@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use super::{
-    Engine, Entry, SILENCE, Step, count,
+    Engine, Entry, Step, count,
     flight::{Flight, Outcome},
     fly,
 };
 use crate::{
     claims::Claims,
     clock::Now,
-    error::{Error, ErrorKind},
+    error::{Blame, Error, ErrorKind},
     sync::Arc,
     token::{AccessToken, Token},
 };
 
-/// How often a caller starts anew when the runtimes that fetch for it go away.
-const INTERRUPTIONS: u32 = 3;
+/// How often a caller starts anew where flights end and bring it neither a living token nor a reason.
+const ROUNDS: u32 = 3;
 
 /// One caller's patience.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Engine {
         patience: Patience,
     ) -> Result<AccessToken, Error> {
         count(&self.counters.waits);
-        let mut interruptions = 0;
+        let mut rounds = 0;
         loop {
             let (flight, joined) = match step {
                 Step::Serve(token) => return Ok(token),
@@ -68,15 +68,18 @@ impl Engine {
                 Waited::Landed(Outcome::Failed(error)) if joined => {
                     return spare(self.clock.now()).map(AccessToken).ok_or(error);
                 }
-                Waited::Landed(Outcome::Interrupted) if interruptions == INTERRUPTIONS => {
-                    return Err(interrupted());
-                }
-                Waited::Landed(outcome) => interruptions += u32::from(matches!(outcome, Outcome::Interrupted)),
+                Waited::Landed(_) => {}
                 Waited::TimedOut => {
                     let late = || timed_out(&cell, patience.timeout);
                     return spare(self.clock.now()).map(AccessToken).ok_or_else(late);
                 }
                 Waited::LastMoment(token) => return Ok(AccessToken(token)),
+            }
+            if joined {
+                rounds += 1;
+                if rounds > ROUNDS {
+                    return Err(no_flight_lasted());
+                }
             }
             let now = self.clock.now();
             if !cell.is_attached() {
@@ -122,12 +125,7 @@ impl Engine {
         let started = cell.slow(|slow| {
             let current = slow.flight.as_ref().is_some_and(|current| Arc::ptr_eq(current, flight));
             let silent = current && now.has_reached(flight.alive_until());
-            let started = silent.then(|| self.take_over(flight, now)).flatten();
-            if started.is_none() {
-                // Nobody can take over from here; look again later.
-                flight.prolong(now.after(SILENCE));
-            }
-            started
+            silent.then(|| self.take_over(cell, flight, now)).flatten()
         });
         if let Some((flight, term, runtime)) = started {
             tracing::warn!(scopes = %cell.key().scopes(), "a parked runtime's fetch is taken over");
@@ -142,8 +140,8 @@ fn timed_out(cell: &Entry, timeout: Duration) -> Error {
         .with_advice("The fetch goes on and fills the cache: ask again, or give the call a longer time-out.")
 }
 
-fn interrupted() -> Error {
-    Error::new(ErrorKind::Unavailable, "the runtimes that were to fetch the token went away, one after the other")
-        .with_blame(crate::error::Blame::Program)
-        .with_advice("Keep the runtime alive for as long as tokens are needed.")
+fn no_flight_lasted() -> Error {
+    Error::new(ErrorKind::Unavailable, "fetch after fetch was cut short, or brought a token that had just expired")
+        .with_blame(Blame::Program)
+        .with_advice("Keep the runtime alive for as long as tokens are needed, and look at the machine's clock.")
 }

@@ -1,0 +1,199 @@
+//! How a broker is made.
+
+use std::{fmt, time::Duration};
+
+use super::{Broker, Shell, Spellings, Tenants, next_id};
+use crate::{
+    Clock, Error, Identity, Provider,
+    env::Env,
+    http::{HttpTransport, Transport},
+    provider::FetchContext,
+    refresh::{Alone, Engine, Fetch, Job, Parts},
+    sync::Arc,
+    tenant::TenantId,
+};
+
+/// How long a caller waits that says nothing else: three attempts of 10 s, as much as a client usually gives a
+/// request of its own.
+const CALLERS_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// At some 2 KiB an entry, 200 MB.
+const CAPACITY: usize = 100_000;
+
+/// Everything about a broker that is not the default.
+///
+/// ```
+/// use std::time::Duration;
+/// use entra_broker::{Broker, StaticToken};
+///
+/// # fn main() -> Result<(), entra_broker::Error> {
+/// let broker = Broker::builder()
+///     .timeout(Duration::from_secs(10))
+///     .capacity(1_000_000)
+///     .binding("billing-prod")
+///     .build(StaticToken::new("eyJ0eXAi")?)?;
+/// # drop(broker); Ok(()) }
+/// ```
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    clock: Clock,
+    capacity: usize,
+    timeout: Duration,
+    tenants: Tenants,
+    binding: Option<String>,
+    transport: Option<Arc<dyn Transport>>,
+    roots: Vec<Vec<u8>>,
+    env: Env,
+    seed: Option<u64>,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            clock: Clock::system(),
+            capacity: CAPACITY,
+            timeout: CALLERS_TIMEOUT,
+            tenants: Tenants::Listed(Box::default()),
+            binding: None,
+            transport: None,
+            roots: Vec::new(),
+            env: Env::process(),
+            seed: None,
+        }
+    }
+
+    /// How long a caller waits that says nothing else. Default: 30 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How many keys are kept at most; past that the dead go first, then the least used. Default: 100,000.
+    pub fn capacity(mut self, keys: usize) -> Self {
+        self.capacity = keys;
+        self
+    }
+
+    /// The tenants that requests may name besides the provider's own. Default: none.
+    pub fn allow_tenants(mut self, tenants: impl IntoIterator<Item = TenantId>) -> Self {
+        self.tenants = Tenants::Listed(tenants.into_iter().collect());
+        self
+    }
+
+    /// Requests may name any tenant. Where the tenant comes from outside, whoever sends it chooses where your
+    /// application asks with its credential.
+    pub fn allow_all_tenants(mut self) -> Self {
+        self.tenants = Tenants::All;
+        self
+    }
+
+    /// The name under which tokens may be shared with other processes. Without it they never leave this one.
+    pub fn binding(mut self, name: impl Into<String>) -> Self {
+        self.binding = Some(name.into());
+        self
+    }
+
+    /// Trusts these certificates, in PEM, besides those of the system: for a proxy that inspects, or a private CA.
+    /// Not for a [`transport`](Self::transport) of your own, which has its own.
+    pub fn root_certificates_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.roots.push(pem.into());
+        self
+    }
+
+    /// Where the proxy's variables are looked up. Default: the environment of the process.
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// Sends requests through `transport`, which brokers can share. Default: an [`HttpTransport`] of its own.
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Takes the time from `clock`. Default: the machine's.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Draws jitter from a generator with this seed, so that a run can be repeated. Default: a random one.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The broker. Nothing is sent and nothing is spawned before it is first used, so no runtime is needed here.
+    ///
+    /// # Errors
+    ///
+    /// `Config` where a certificate, a proxy's address or the binding is malformed, or the capacity is 0.
+    pub fn build(self, provider: impl Provider) -> Result<Broker, Error> {
+        if self.capacity == 0 {
+            return Err(Error::config("capacity: expected at least one key"));
+        }
+        let identity = bound(provider.identity(), self.binding.as_deref())?;
+        let transport = match self.transport {
+            Some(transport) => transport,
+            None => Arc::new(usual_transport(&self.env, &self.roots)?),
+        };
+        let budget = provider.budget();
+        let engine = Engine::new(Parts {
+            clock: self.clock.clone(),
+            capacity: self.capacity,
+            fetch: fetch(Arc::new(provider), transport, self.clock.clone()),
+            grants: Arc::new(Alone),
+            shared: Arc::new(Alone),
+            budget,
+            seed: self.seed,
+        });
+        Ok(Broker(Arc::new(Shell {
+            id: next_id(),
+            clock: self.clock,
+            engine,
+            identity,
+            tenants: self.tenants,
+            timeout: self.timeout,
+            spellings: Spellings::new(),
+        })))
+    }
+}
+
+fn bound(identity: Identity, binding: Option<&str>) -> Result<Identity, Error> {
+    match binding {
+        None => Ok(identity),
+        Some(name) => identity.shared(name),
+    }
+}
+
+fn usual_transport(env: &Env, roots: &[Vec<u8>]) -> Result<HttpTransport, Error> {
+    let mut builder = HttpTransport::builder().proxies(|name| env.get(name).ok().flatten())?;
+    for pem in roots {
+        builder = builder.root_certificates_pem(pem)?;
+    }
+    builder.build()
+}
+
+/// The provider as the engine knows it: a closure.
+fn fetch(provider: Arc<dyn Provider>, transport: Arc<dyn Transport>, clock: Clock) -> Fetch {
+    Arc::new(move |job: Job| {
+        let (provider, transport, clock) = (Arc::clone(&provider), Arc::clone(&transport), clock.clone());
+        Box::pin(async move {
+            let Job { request, grant, reason, challenge, previous, deadline, gate } = job;
+            let cx = FetchContext { transport, clock, deadline, reason, challenge, previous, gate };
+            provider.fetch(&cx, &request, grant).await
+        })
+    })
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("timeout", &self.timeout)
+            .field("capacity", &self.capacity)
+            .field("tenants", &self.tenants)
+            .field("binding", &self.binding)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,99 @@
+//! The future of a call: ready on its first poll on a hit, and boxed only where it has to wait.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use super::Broker;
+use crate::{
+    BoxFuture,
+    clock::Now,
+    error::Error,
+    refresh::{Entry, Patience, Step},
+    request::{Asked, CallOptions},
+    sync::Arc,
+    token::AccessToken,
+};
+
+/// The future of [`Broker::get_token`].
+///
+/// # Cancel safety
+///
+/// Dropping it changes nothing: fetches belong to the broker.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct GetToken<'a> {
+    broker: &'a Broker,
+    asked: Asked<'a>,
+    options: Option<&'a CallOptions>,
+    waiting: Option<BoxFuture<'static, Result<AccessToken, Error>>>,
+}
+
+impl<'a> GetToken<'a> {
+    #[inline]
+    pub(super) fn new(broker: &'a Broker, asked: Asked<'a>, options: Option<&'a CallOptions>) -> Self {
+        Self { broker, asked, options, waiting: None }
+    }
+
+    /// The way of all calls that are no plain hit.
+    #[cold]
+    fn miss(&mut self, now: Now, cx: &mut Context<'_>) -> Poll<Result<AccessToken, Error>> {
+        let cell = match self.broker.0.cell(self.asked, now) {
+            Ok(cell) => cell,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        match self.broker.ask(cell, now, self.options) {
+            Ok(result) => Poll::Ready(result),
+            Err(waiting) => self.waiting.insert(waiting).as_mut().poll(cx),
+        }
+    }
+}
+
+impl Future for GetToken<'_> {
+    type Output = Result<AccessToken, Error>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Some(waiting) = &mut this.waiting {
+            return waiting.as_mut().poll(cx);
+        }
+        let now = this.broker.0.clock.now();
+        if this.options.is_none_or(|options| options.get_challenge().is_none())
+            && let Some(token) = this.broker.hit(this.asked, now)
+        {
+            return Poll::Ready(Ok(token));
+        }
+        this.miss(now, cx)
+    }
+}
+
+impl Broker {
+    /// What is known at once, or a future that waits.
+    pub(super) fn ask(
+        &self,
+        cell: Arc<Entry>,
+        now: Now,
+        options: Option<&CallOptions>,
+    ) -> Result<Result<AccessToken, Error>, BoxFuture<'static, Result<AccessToken, Error>>> {
+        let challenge = options.and_then(CallOptions::get_challenge);
+        let step = match self.0.engine.step(&cell, now, challenge) {
+            Step::Serve(token) => return Ok(Ok(token)),
+            Step::Fail(error) => return Ok(Err(error)),
+            step => step,
+        };
+        if let Some(label) = options.and_then(CallOptions::get_label) {
+            tracing::debug!(label, scopes = %cell.key().scopes(), "waiting for a token");
+        }
+        let timeout = options.and_then(CallOptions::get_timeout).unwrap_or(self.0.timeout);
+        let patience = Patience { timeout, deadline: now.after(timeout), challenge: challenge.cloned() };
+        Err(Box::pin(Arc::clone(&self.0.engine).wait(cell, step, patience)))
+    }
+}
+
+impl fmt::Debug for GetToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetToken").field("asked", &self.asked).field("waits", &self.waiting.is_some()).finish()
+    }
+}

@@ -1,0 +1,149 @@
+//! A request that is bound to its entry: for workers that read the same token over and over.
+
+use std::{fmt, pin::Pin, task::{Context, Poll}};
+
+use super::Broker;
+use crate::{
+    BoxFuture,
+    error::Error,
+    refresh::Entry,
+    request::{Asked, TokenRequest},
+    sync::Arc,
+    token::{AccessToken, Token},
+};
+
+/// One request of one broker. Cheap to clone; keeps the broker alive.
+///
+/// Should its entry be evicted while nobody used it, reading it looks the entry up anew each time, which costs a hash
+/// lookup and stays correct.
+#[derive(Clone)]
+pub struct Handle {
+    broker: Broker,
+    request: TokenRequest,
+    cell: Arc<Entry>,
+}
+
+impl Handle {
+    pub(super) fn new(broker: &Broker, request: &TokenRequest) -> Result<Self, Error> {
+        let now = broker.0.clock.now();
+        let cell = broker.0.cell(Asked::Request(request), now)?;
+        Ok(Self { broker: broker.clone(), request: request.clone(), cell })
+    }
+
+    /// The token, as [`Broker::get_token`] gives it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::get_token`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Broker::get_token`].
+    pub fn get(&self) -> HandleGet<'_> {
+        HandleGet { handle: self, waiting: None }
+    }
+
+    /// Lends the token to `read`, if a usable one is at hand: nothing is counted up, copied or locked. As
+    /// [`Broker::peek`], it never waits, and has a token refreshed in the background that is due.
+    #[inline]
+    pub fn with<R>(&self, read: impl FnOnce(&Token) -> R) -> Option<R> {
+        let shell = &*self.broker.0;
+        let now = shell.clock.now();
+        let mut read = Some(read);
+        let hit = self.cell.hit(now, |token| read.take().map(|read| read(token))).flatten();
+        if hit.is_some() {
+            shell.engine.counters.hit();
+            return hit;
+        }
+        read.and_then(|read| self.with_due(read))
+    }
+
+    #[cold]
+    fn with_due<R>(&self, read: impl FnOnce(&Token) -> R) -> Option<R> {
+        let token = self.broker.0.peek(&self.attached()?, self.broker.0.clock.now())?;
+        Some(read(&token))
+    }
+
+    /// The token, if a usable one is at hand. As [`Broker::peek`].
+    pub fn peek(&self) -> Option<AccessToken> {
+        self.with_owned()
+    }
+
+    fn with_owned(&self) -> Option<AccessToken> {
+        let shell = &*self.broker.0;
+        let now = shell.clock.now();
+        if let Some(token) = self.cell.hit(now, |token| AccessToken(Arc::clone(token))) {
+            shell.engine.counters.hit();
+            return Some(token);
+        }
+        shell.peek(&self.attached()?, now)
+    }
+
+    /// What it is bound to.
+    pub fn request(&self) -> &TokenRequest {
+        &self.request
+    }
+
+    /// The entry, or the one that took its place after it was evicted.
+    fn attached(&self) -> Option<Arc<Entry>> {
+        if self.cell.is_attached() {
+            return Some(Arc::clone(&self.cell));
+        }
+        self.broker.0.engine.cache.get(self.cell.key())
+    }
+}
+
+/// The future of [`Handle::get`].
+///
+/// # Cancel safety
+///
+/// Dropping it changes nothing: fetches belong to the broker.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct HandleGet<'a> {
+    handle: &'a Handle,
+    waiting: Option<BoxFuture<'static, Result<AccessToken, Error>>>,
+}
+
+impl HandleGet<'_> {
+    #[cold]
+    fn miss(&mut self, cx: &mut Context<'_>) -> Poll<Result<AccessToken, Error>> {
+        let (broker, cell) = (&self.handle.broker, &self.handle.cell);
+        let now = broker.0.clock.now();
+        let cell = if cell.is_attached() { Arc::clone(cell) } else { broker.0.engine.cell(cell.key(), now) };
+        match broker.ask(cell, now, None) {
+            Ok(result) => Poll::Ready(result),
+            Err(waiting) => self.waiting.insert(waiting).as_mut().poll(cx),
+        }
+    }
+}
+
+impl Future for HandleGet<'_> {
+    type Output = Result<AccessToken, Error>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Some(waiting) = &mut this.waiting {
+            return waiting.as_mut().poll(cx);
+        }
+        let shell = &*this.handle.broker.0;
+        let hit = this.handle.cell.hit(shell.clock.now(), |token| AccessToken(Arc::clone(token)));
+        if let Some(token) = hit {
+            shell.engine.counters.hit();
+            return Poll::Ready(Ok(token));
+        }
+        this.miss(cx)
+    }
+}
+
+impl fmt::Debug for HandleGet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandleGet").field("waits", &self.waiting.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("request", &self.request).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,249 @@
+//! The broker: the only composer. It puts provider, transport, cache and engine together, and only it has
+//! `get_token`.
+
+mod builder;
+mod get_token;
+mod handle;
+mod metrics;
+mod spelling;
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+pub use builder::Builder;
+pub use get_token::GetToken;
+pub use handle::Handle;
+pub use metrics::Metrics;
+
+use crate::{
+    Clock, Error, Identity, Provider, RequestRef,
+    clock::Now,
+    error::{Blame, ErrorKind},
+    refresh::{Engine, Entry},
+    request::{Asked, CallOptions, Key, TokenRequest},
+    sync::Arc,
+    tenant::TenantId,
+    token::{AccessToken, Token},
+};
+use spelling::Spellings;
+
+/// Keeps a fresh token ready for every scope in use.
+///
+/// A clone is another handle on the same broker. When the last one goes, its background tasks end.
+///
+/// ```
+/// use entra_broker::{Broker, StaticToken};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), entra_broker::Error> {
+/// let broker = Broker::new(StaticToken::new("eyJ0eXAi")?)?;
+/// let token = broker.get_token("https://vault.azure.net/.default").await?;
+/// assert_eq!(token.authorization(), "Bearer eyJ0eXAi");
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Broker(Arc<Shell>);
+
+/// What all clones share, and what ends with them. Flights and scheduler know the engine only.
+struct Shell {
+    /// By which a request tells whose entry it remembers.
+    id: u64,
+    clock: Clock,
+    engine: Arc<Engine>,
+    identity: Identity,
+    tenants: Tenants,
+    timeout: Duration,
+    spellings: Spellings,
+}
+
+/// Which tenants a request may name besides the provider's own.
+#[derive(Debug, Clone)]
+enum Tenants {
+    Listed(Box<[TenantId]>),
+    All,
+}
+
+impl Broker {
+    /// A broker with the defaults for everything, over one provider.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::build`].
+    pub fn new(provider: impl Provider) -> Result<Self, Error> {
+        Self::builder().build(provider)
+    }
+
+    /// For everything that is not the default.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// A token for a prepared request, or for scopes as text: one, or several separated by spaces.
+    ///
+    /// Where a usable token is cached the future is ready on its first poll, whatever else is under way. Otherwise
+    /// the call waits for the one fetch of its key, for 30 s at most unless the broker was built to wait longer. A
+    /// token that is due is served and refreshed in the background.
+    ///
+    /// # Errors
+    ///
+    /// `Config` for malformed scopes; `Policy` for a tenant that is not allowed; `Timeout` where the caller's time is
+    /// up; `Closed`; otherwise what the provider says, at once where it is remembered. A usable token is never
+    /// replaced by an error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing: the fetch it waited for goes on and fills the cache.
+    pub fn get_token<'a>(&'a self, request: impl Into<RequestRef<'a>>) -> GetToken<'a> {
+        GetToken::new(self, request.into().0, None)
+    }
+
+    /// As [`get_token`](Self::get_token), made in another way than usual.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_token`](Self::get_token).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`get_token`](Self::get_token).
+    pub fn get_token_with<'a>(
+        &'a self,
+        request: impl Into<RequestRef<'a>>,
+        options: &'a CallOptions,
+    ) -> GetToken<'a> {
+        GetToken::new(self, request.into().0, Some(options))
+    }
+
+    /// Binds a request once, to read its token many times.
+    ///
+    /// # Errors
+    ///
+    /// `Policy` for a tenant that is not allowed.
+    pub fn handle(&self, request: &TokenRequest) -> Result<Handle, Error> {
+        Handle::new(self, request)
+    }
+
+    /// The token, if a usable one is at hand. Never waits and never fetches for a caller without one; a token that is
+    /// due is refreshed in the background.
+    pub fn peek<'a>(&self, request: impl Into<RequestRef<'a>>) -> Option<AccessToken> {
+        let now = self.0.clock.now();
+        let asked = request.into().0;
+        self.hit(asked, now).or_else(|| self.0.peek(&self.0.known(asked)?, now))
+    }
+
+    /// A resource refused this token. If it is still the cached one it goes, and the next caller waits for another;
+    /// otherwise nothing happens. Should the source return the same token again, that is an error of kind
+    /// `TokenRefused` instead of a loop. Says whether it was still the cached one.
+    pub fn invalidate(&self, token: &AccessToken) -> bool {
+        self.0.engine.invalidate(token)
+    }
+
+    /// What happened so far, and how many entries there are.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::of(&self.0.engine)
+    }
+
+    /// Who asks: the provider's identity, with the binding that the broker was given.
+    pub fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    /// Ends the broker: no more tokens, no more background work. Fetches that spend something which must not be lost
+    /// come to their end first; all others end at once, and who waits for them gets an error of kind `Closed`.
+    ///
+    /// # Cancel safety
+    ///
+    /// The broker is closed all the same; calling it again waits for the rest.
+    pub async fn close(&self) {
+        self.0.engine.close().await;
+    }
+
+    /// The hit. Everything that makes it cheap is in here and in [`Cell::hit`](crate::cell::Cell::hit).
+    #[inline]
+    fn hit(&self, asked: Asked<'_>, now: Now) -> Option<AccessToken> {
+        let shell = &*self.0;
+        let owned = |token: &Arc<Token>| AccessToken(Arc::clone(token));
+        let token = match asked {
+            Asked::Request(request) => request.remembered(shell.id)?.hit(now, owned),
+            Asked::Text(text) => shell.spellings.hit(text, now, owned),
+        }?;
+        shell.engine.counters.hit();
+        Some(token)
+    }
+}
+
+impl Shell {
+    /// The entry of what is asked for, made where there is none. It is remembered where it was asked for, so that the
+    /// next time it is a hit.
+    fn cell(&self, asked: Asked<'_>, now: Now) -> Result<Arc<Entry>, Error> {
+        match asked {
+            Asked::Request(request) => {
+                let cell = self.engine.cell(&self.key(request)?, now);
+                request.remember(self.id, || Arc::clone(&cell) as _);
+                Ok(cell)
+            }
+            Asked::Text(text) => {
+                let request = TokenRequest::new(text)?;
+                let cell = self.engine.cell(&self.key(&request)?, now);
+                self.spellings.remember(text, &cell);
+                Ok(cell)
+            }
+        }
+    }
+
+    /// The entry of what is asked for, if there is one.
+    fn known(&self, asked: Asked<'_>) -> Option<Arc<Entry>> {
+        let key = match asked {
+            Asked::Request(request) => self.key(request),
+            Asked::Text(text) => TokenRequest::new(text).and_then(|request| self.key(&request)),
+        };
+        self.engine.cache.get(&*key.ok()?)
+    }
+
+    fn peek(&self, cell: &Arc<Entry>, now: Now) -> Option<AccessToken> {
+        let token = cell.usable(now)?;
+        // It was no hit, so it is due: have it refreshed if nothing is under way.
+        drop(self.engine.step(cell, now, None));
+        Some(AccessToken(token))
+    }
+
+    /// The request's key here: the provider's own tenant is no tenant, and others have to be allowed.
+    fn key(&self, request: &TokenRequest) -> Result<Arc<Key>, Error> {
+        let Some(tenant) = request.requested_tenant() else { return Ok(Arc::clone(request.key())) };
+        if self.identity.tenant() == Some(tenant) {
+            return Ok(Arc::new(request.key().at_home()));
+        }
+        let allowed = match &self.tenants {
+            Tenants::All => true,
+            Tenants::Listed(list) => list.contains(tenant),
+        };
+        if allowed {
+            return Ok(Arc::clone(request.key()));
+        }
+        Err(Error::new(ErrorKind::Policy, format!("tenant {tenant} is not one that this broker may ask"))
+            .with_blame(Blame::Configuration)
+            .with_advice("List it with `Broker::builder().allow_tenants(…)`, or take it out of the request."))
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        self.engine.end();
+    }
+}
+
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("identity", &self.0.identity)
+            .field("engine", &self.0.engine)
+            .finish_non_exhaustive()
+    }
+}
