@@ -11,6 +11,7 @@ mod secret;
 mod sync;
 mod tenant;
 mod text;
+mod wire;
 
 pub use authority::{Authority, DangerousAuthority};
 pub use claims::Claims;
