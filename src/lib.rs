@@ -21,6 +21,7 @@ mod sync;
 mod tenant;
 mod text;
 mod token;
+mod wire;
 
 pub use authority::{Authority, DangerousAuthority};
 pub use broker::{Broker, Builder, GetToken, Handle, Metrics};

@@ -1,0 +1,16 @@
+//! Bytes to types and back: requests to a token service, answers of it and of managed-identity endpoints.
+//!
+//! Pure: no IO, no clock. Every parser takes arbitrary bytes, in linear time and without unbounded recursion, and no
+//! error that comes from here holds a part of a body beyond numbers and a few checked, bounded fields.
+
+mod codes;
+mod explain;
+pub(crate) mod form;
+mod json;
+mod lifetime;
+pub(crate) mod managed_identity;
+pub(crate) mod oauth_error;
+pub(crate) mod token;
+
+#[cfg(test)]
+mod testing;
