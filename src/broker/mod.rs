@@ -15,7 +15,7 @@ use std::{
 
 pub use builder::Builder;
 pub use get_token::GetToken;
-pub use handle::Handle;
+pub use handle::{Handle, HandleGet};
 pub use metrics::Metrics;
 
 use crate::{

@@ -15,7 +15,7 @@ use super::{
     lifetime::{self, NoLifetime},
     oauth_error,
 };
-use crate::{Authority, ClientId, Error, ErrorKind, ScopeSet, Secret, TenantId};
+use crate::{Authority, ClientId, Error, ErrorKind, Fetched, Now, ScopeSet, Secret, TenantId};
 
 /// What was asked, and when: for the words of errors, and for what is counted from a time.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,18 @@ pub(crate) struct TokenAnswer {
     pub(crate) refresh_token: Option<Secret>,
     pub(crate) id_token: Option<Secret>,
     pub(crate) client_info: Option<ClientInfo>,
+}
+
+impl TokenAnswer {
+    /// The same for the broker. `sent` is when the request went out.
+    pub(crate) fn into_fetched(self, sent: Now) -> Fetched {
+        let mut fetched = Fetched::new(self.access_token, sent, self.lifetime);
+        fetched.refresh_in = self.refresh_in;
+        fetched.scopes = self.scopes;
+        fetched.refresh_token = self.refresh_token;
+        fetched.account = self.client_info.map(|user| format!("{}.{}", user.uid, user.utid).into());
+        fetched
+    }
 }
 
 /// Who the user is at home. `Debug` does not show it: it is about a person.

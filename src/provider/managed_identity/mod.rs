@@ -4,14 +4,13 @@ mod platform;
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderValue, Request};
-
 use super::{FetchContext, Provider};
 use crate::{
-    BoxFuture, Env, Error, Fetched, Grant, Identity, ManagedIdentityId, TokenRequest,
-    http::{Pool, RetryPolicy},
-    wire::managed_identity as wire,
+    BoxFuture, ClientId, Env, Error, Fetched, Grant, Identity, ManagedIdentityId, TokenRequest,
+    error::ErrorKind,
+    http::Pool,
+    identity_id::IdentityKind,
+    wire::managed_identity::{AskedIdentity, parse_identity_answer},
 };
 use platform::Platform;
 
@@ -25,14 +24,15 @@ const BUDGET: Duration = Duration::from_secs(90);
 /// The platform keeps a token of its own for hours and cannot be told to renew it: a role that was just given can take
 /// that long to show.
 ///
-/// ```no_run
-/// # // Compiled, not run: it would ask the platform for its identity.
-/// use entra_broker::{Broker, ManagedIdentity};
+/// ```
+/// use entra_broker::{Broker, ManagedIdentity, ManagedIdentityId};
 ///
-/// # async fn example() -> Result<(), entra_broker::Error> {
+/// # fn main() -> Result<(), entra_broker::Error> {
 /// let broker = Broker::new(ManagedIdentity::system_assigned()?)?;
-/// let token = broker.get_token("https://vault.azure.net/.default").await?;
-/// # Ok(()) }
+///
+/// let id = ManagedIdentityId::client_id("00001111-aaaa-2222-bbbb-3333cccc4444")?;
+/// let another = Broker::new(ManagedIdentity::user_assigned(id)?)?;
+/// # drop((broker, another)); Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
 pub struct ManagedIdentity {
@@ -77,27 +77,34 @@ impl ManagedIdentity {
         }
         let scopes = request.scopes().for_app()?;
         let resource = scopes.resource().unwrap_or(scopes.as_str());
-        let asked = self.platform.request(&self.id, resource);
-        let mut http = Request::get(asked.uri).body(Bytes::new()).map_err(|error| {
-            Error::config("managed identity: its endpoint is no URL").with_source(error)
-        })?;
-        for (name, value) in asked.headers {
-            let mut value = HeaderValue::from_str(&value)
-                .map_err(|_| Error::config("IDENTITY_HEADER: expected a value that a header may hold"))?;
-            value.set_sensitive(true);
-            http.headers_mut().insert(name, value);
-        }
+        let http = self.platform.request(&self.id, resource)?;
         let answer = cx.send(Pool::ManagedIdentity, http, &self.platform.retries()).await?;
         let (parts, body) = answer.response.into_parts();
-        let context = wire::Context {
-            platform: self.platform.wire(),
-            id: &self.id,
-            resource,
+        let asked = AskedIdentity {
+            what: self.platform.name(),
+            identity: &self.id,
             sent: answer.sent.wall(),
             now: cx.clock().now().wall(),
         };
-        let token = wire::parse_answer(parts.status.as_u16(), &parts.headers, &body, &context)?;
-        Ok(token.into_fetched(answer.sent))
+        let answered = parse_identity_answer(parts.status.as_u16(), &parts.headers, &body, &asked)?;
+        self.id.check(answered.client_id.as_ref(), self.platform.name())?;
+        let mut fetched = answered.token.into_fetched(answer.sent);
+        fetched.account = answered.client_id.map(|id| id.as_str().into());
+        Ok(fetched)
+    }
+}
+
+impl ManagedIdentityId {
+    /// A platform that ignores the parameter would give another identity's token.
+    fn check(&self, answered: Option<&ClientId>, platform: &str) -> Result<(), Error> {
+        match (&self.0, answered) {
+            (IdentityKind::ClientId(asked), Some(answered)) if asked != answered => Err(Error::new(
+                ErrorKind::Protocol,
+                format!("{platform} was asked for identity {asked} and answered with a token of {answered}"),
+            )
+            .with_advice("Assign the identity to this resource, and see that nothing answers in the platform's place.")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -119,15 +126,5 @@ impl Provider for ManagedIdentity {
 
     fn budget(&self) -> Duration {
         BUDGET
-    }
-}
-
-/// Retries as the platform needs them.
-impl Platform {
-    fn retries(&self) -> RetryPolicy {
-        match self {
-            Self::Imds { .. } => RetryPolicy::imds(),
-            Self::AppService { .. } => RetryPolicy::managed_identity(),
-        }
     }
 }

@@ -1,13 +1,15 @@
 //! Which platform this is, told by the variables that it sets.
 
-use http::Uri;
+use bytes::Bytes;
+use http::{HeaderValue, Request};
 use url::{Host, Url};
 
 use crate::{
     Env, Error, ErrorKind, ManagedIdentityId, Secret,
     error::Blame,
+    http::RetryPolicy,
     sync::Arc,
-    wire::managed_identity as wire,
+    wire::managed_identity::{IMDS_PATH, app_service_request, imds_request},
 };
 
 /// Where the instance metadata service of a virtual machine is, on every machine.
@@ -43,6 +45,42 @@ impl Platform {
             _ if msi_endpoint => Err(unsupported("Cloud Shell")),
             _ => Ok(Self::Imds { origin: imds_origin(env)? }),
         }
+    }
+
+    /// As the subject of a sentence.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Imds { .. } => "the instance metadata service",
+            Self::AppService { .. } => "the identity endpoint of App Service",
+        }
+    }
+
+    pub(super) fn retries(&self) -> RetryPolicy {
+        match self {
+            Self::Imds { .. } => RetryPolicy::imds(),
+            Self::AppService { .. } => RetryPolicy::managed_identity(),
+        }
+    }
+
+    /// The request for a token of `resource`.
+    pub(super) fn request(&self, id: &ManagedIdentityId, resource: &str) -> Result<Request<Bytes>, Error> {
+        let (base, asked) = match self {
+            Self::Imds { origin } => (format!("{origin}{IMDS_PATH}"), imds_request(id, resource)),
+            Self::AppService { endpoint, header } => {
+                (endpoint.to_string(), app_service_request(id, resource, header))
+            }
+        };
+        let separator = if base.contains('?') { '&' } else { '?' };
+        let mut request = Request::get(format!("{base}{separator}{}", asked.query))
+            .body(Bytes::new())
+            .map_err(|error| Error::config("managed identity: its endpoint is no URL").with_source(error))?;
+        for (name, value) in asked.headers {
+            let mut value = HeaderValue::from_str(value.expose())
+                .map_err(|_| Error::config("IDENTITY_HEADER: expected a value that a header may hold"))?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(name, value);
+        }
+        Ok(request)
     }
 }
 

@@ -1,0 +1,127 @@
+//! What the token service publishes about itself.
+
+use super::answer::Answer;
+use super::directory::Place;
+use super::error::EntraError;
+use super::request::Asked;
+use super::service::Core;
+use axum::Extension;
+use axum::extract::State;
+use http::header::CACHE_CONTROL;
+use serde_json::json;
+use std::sync::Arc;
+use url::Url;
+
+/// Hosts that stand for the public cloud: asking a local service about them is no mistake.
+const PUBLIC_CLOUD: &[&str] = &[
+    "login.microsoftonline.com",
+    "login.windows.net",
+    "login.microsoft.com",
+    "sts.windows.net",
+];
+
+impl Core {
+    /// The issuer of a tenant's v2 tokens. Where the path names no tenant it is a template: `{tenantid}` stands there literally.
+    fn issuer(&self, tenant: &str) -> Result<String, EntraError> {
+        let place = self.directory.place(tenant);
+        let tenant = match place.map_err(|error| error.called("invalid_tenant"))? {
+            Place::Tenant(id) => id,
+            Place::Any => "{tenantid}".to_owned(),
+        };
+        Ok(format!("{}/{tenant}/v2.0", self.authority))
+    }
+}
+
+pub(crate) async fn configuration(
+    State(core): State<Arc<Core>>,
+    Extension(asked): Extension<Arc<Asked>>,
+) -> Result<Answer, EntraError> {
+    let tenant = asked.tenant().unwrap_or_default();
+    let base = format!("{}/{tenant}", core.authority);
+    Ok(published(json!({
+        "issuer": core.issuer(tenant)?,
+        "token_endpoint": format!("{base}/oauth2/v2.0/token"),
+        "authorization_endpoint": format!("{base}/oauth2/v2.0/authorize"),
+        "device_authorization_endpoint": format!("{base}/oauth2/v2.0/devicecode"),
+        "end_session_endpoint": format!("{base}/oauth2/v2.0/logout"),
+        "jwks_uri": format!("{base}/discovery/v2.0/keys"),
+        "userinfo_endpoint": "https://graph.microsoft.com/oidc/userinfo",
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
+        "response_modes_supported": ["query", "fragment", "form_post"],
+        "response_types_supported": ["code", "id_token", "code id_token", "id_token token"],
+        "subject_types_supported": ["pairwise"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "scopes_supported": ["openid", "profile", "email", "offline_access"],
+        "claims_supported": [
+            "sub", "iss", "cloud_instance_name", "aud", "exp", "iat", "auth_time", "nonce", "preferred_username", "name", "tid",
+            "ver", "email",
+        ],
+        "http_logout_supported": true,
+        "frontchannel_logout_supported": true,
+        "request_uri_parameter_supported": false,
+        "tenant_region_scope": null,
+        "cloud_instance_name": "microsoftonline.com",
+        "cloud_graph_host_name": "graph.windows.net",
+        "msgraph_host": "graph.microsoft.com",
+    })))
+}
+
+pub(crate) async fn keys(
+    State(core): State<Arc<Core>>,
+    Extension(asked): Extension<Arc<Asked>>,
+) -> Result<Answer, EntraError> {
+    let issuer = core.issuer(asked.tenant().unwrap_or_default())?;
+    let keys = core.directory.keys().published().await?;
+    let keys: Vec<_> = keys.iter().map(|key| key.jwk(&issuer)).collect();
+    Ok(published(json!({ "keys": keys })))
+}
+
+pub(crate) async fn instance(
+    State(core): State<Arc<Core>>,
+    Extension(asked): Extension<Arc<Asked>>,
+) -> Result<Answer, EntraError> {
+    let missing = |name| {
+        EntraError::aadsts(900144).saying(format!(
+            "The request must contain the following parameter: '{name}'."
+        ))
+    };
+    asked
+        .query
+        .get("api-version")
+        .ok_or_else(|| missing("api-version"))?;
+    let endpoint = asked
+        .query
+        .get("authorization_endpoint")
+        .ok_or_else(|| missing("authorization_endpoint"))?;
+
+    let here = core.host();
+    let url = Url::parse(endpoint).ok();
+    let host = url
+        .as_ref()
+        .map(|url| &url[url::Position::BeforeHost..url::Position::AfterPort]);
+    if !host.is_some_and(|host| host == here || PUBLIC_CLOUD.contains(&host)) {
+        return Err(EntraError::aadsts(50049));
+    }
+    let tenant = url
+        .as_ref()
+        .and_then(|url| url.path_segments()?.next().map(str::to_owned))
+        .filter(|tenant| !tenant.is_empty())
+        .unwrap_or_else(|| "common".to_owned());
+    Ok(published(json!({
+        "tenant_discovery_endpoint": format!("{}/{tenant}/v2.0/.well-known/openid-configuration", core.authority),
+        "api-version": "1.1",
+        "metadata": [
+            {"preferred_network": here, "preferred_cache": here, "aliases": [here]},
+            {
+                "preferred_network": "login.microsoftonline.com",
+                "preferred_cache": "login.windows.net",
+                "aliases": PUBLIC_CLOUD,
+            },
+        ],
+    })))
+}
+
+/// Keys and metadata may be kept for a day, unlike anything else that is answered.
+fn published(body: serde_json::Value) -> Answer {
+    Answer::ok(&body).header(CACHE_CONTROL, "max-age=86400, private")
+}

@@ -1,0 +1,293 @@
+//! A local token service and managed-identity endpoint, for examples and tests.
+//!
+//! **This is not Microsoft Entra ID, and nothing here protects anything.** It speaks Entra's protocol as far as a client needs it,
+//! hands a token to everyone who knows a secret that stands in its source, and listens on loopback addresses only. Its tokens
+//! open no door in Azure. Never let a service trust its keys outside of a test.
+//!
+//! An [`Emulator`] starts within milliseconds, with its [`sample`] directory of tenants, apps and identities, and ends when the last
+//! clone is dropped. While it runs, its [`Directory`] can be changed, [`Faults`] make it misbehave, and a [`Journal`] tells what it
+//! was asked. With [`Emulator::in_memory`] and [`Emulator::call`] it needs no socket, and with [`Builder::time`] it runs on a clock
+//! of the test's own.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use entra_broker::emulator::{Emulator, Endpoint, Fault, sample};
+//!
+//! let emulator = Emulator::start().await?;
+//! let token_endpoint = format!("{}/{}/oauth2/v2.0/token", emulator.authority(), sample::TENANT);
+//! # let _ = token_endpoint;
+//!
+//! // The next two requests of this client are throttled.
+//! emulator.faults().add(Fault::on(Endpoint::TokenService).client(sample::SECRET_APP).status(429).times(2));
+//! // An administrator lets the secret expire.
+//! emulator.directory().expire_secret(sample::SECRET_APP, sample::SECRET);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it serves
+//!
+//! - the token endpoint, with the client credentials grant and a secret, in the form or as HTTP Basic
+//! - discovery, instance discovery and signing keys
+//! - managed identity as the instance metadata service and as App Service
+//!
+//! Errors carry the AADSTS numbers and the shape of Entra's; their wording is the emulator's own.
+
+mod answer;
+mod body;
+mod directory;
+mod discovery;
+mod error;
+mod faults;
+mod identity;
+mod ids;
+mod journal;
+mod keys;
+mod principals;
+mod request;
+pub mod sample;
+mod server;
+mod service;
+mod time;
+mod token;
+mod token_service;
+
+pub use body::{Body, BodyCut};
+pub use directory::Directory;
+pub use faults::{Fault, FaultId, Faults};
+pub use journal::{Entry, Journal};
+pub use principals::{App, ManagedIdentity, Resource};
+pub use service::Broken;
+
+use bytes::Bytes;
+use server::{Open, Server};
+use service::{Core, Service};
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use time::Time;
+
+/// One of the emulator's two addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// Where an app or user gets tokens: what `login.microsoftonline.com` is in Azure.
+    TokenService,
+    /// Where a machine gets tokens for its managed identities: what `169.254.169.254` is in Azure.
+    Identity,
+}
+
+/// A running emulator. **Not Entra: see the [module](self).**
+///
+/// Clones are the same emulator. Soon after the last one is dropped its listeners close and its tasks end.
+#[derive(Debug, Clone)]
+pub struct Emulator(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    service: Arc<Service>,
+    ca_pem: Option<String>,
+    /// Never read: dropping it ends the tasks.
+    _open: Open,
+}
+
+impl Emulator {
+    /// An emulator to be set up.
+    pub fn builder() -> Builder {
+        Builder {
+            directory: None,
+            lifetime: None,
+            tls: false,
+            time: None,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            identity_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        }
+    }
+
+    /// Starts with the sample directory, without TLS, on two free ports of 127.0.0.1.
+    ///
+    /// # Errors
+    ///
+    /// When no listener can be opened, or there is no tokio runtime.
+    pub async fn start() -> io::Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// Starts with the sample directory and without sockets, for [`call`](Self::call).
+    pub fn in_memory() -> Self {
+        Self::builder().in_memory()
+    }
+
+    /// The address of the token service, as in `http://127.0.0.1:34567`. In memory a text of that shape.
+    pub fn authority(&self) -> &str {
+        &self.0.service.core.authority
+    }
+
+    /// The address of the managed-identity endpoint, as in `http://127.0.0.1:34568`. In memory a text of that shape.
+    pub fn identity_endpoint(&self) -> &str {
+        &self.0.service.core.identity_endpoint
+    }
+
+    /// With [`Builder::tls`], the certificate of the authority that a client has to trust.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.0.ca_pem.as_deref()
+    }
+
+    /// Serves a request without a socket: the same handlers, faults and journal.
+    ///
+    /// Only path and query of the request's URI count. The answer's body comes frame by frame, at the pace a fault gives it.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`] where a fault would have broken the connection instead of answering.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future is a client that goes away: its request stays in the journal and stays unanswered.
+    pub async fn call(
+        &self,
+        endpoint: Endpoint,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<Body>, Broken> {
+        let (parts, body) = request.into_parts();
+        self.0.service.serve(endpoint, parts, Some(body)).await
+    }
+
+    /// What goes wrong. At first nothing does.
+    pub fn faults(&self) -> &Faults {
+        &self.0.service.core.faults
+    }
+
+    /// What was asked.
+    pub fn journal(&self) -> &Journal {
+        &self.0.service.core.journal
+    }
+
+    /// What the emulator knows; it can be changed while it serves.
+    pub fn directory(&self) -> &Directory {
+        &self.0.service.core.directory
+    }
+}
+
+/// Sets up an [`Emulator`].
+#[derive(Debug)]
+#[must_use = "an emulator runs once it is started"]
+pub struct Builder {
+    directory: Option<Directory>,
+    lifetime: Option<Duration>,
+    tls: bool,
+    time: Option<Time>,
+    listen: SocketAddr,
+    identity_listen: SocketAddr,
+}
+
+impl Builder {
+    /// Another directory than the sample.
+    pub fn directory(mut self, directory: Directory) -> Self {
+        self.directory = Some(directory);
+        self
+    }
+
+    /// The lifetime of tokens, 3599 seconds otherwise. [`Directory::set_lifetime`] changes it later.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
+    /// Puts TLS on the token service, with a certificate for `localhost`, `127.0.0.1`, `::1` and `login.microsoftonline.com` of an
+    /// authority made for this emulator, [`Emulator::ca_pem`]. The identity endpoint stays plain, as it is in Azure.
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Runs on another clock: it tells what time it is for tokens and journal, and how a fault's delay passes.
+    pub fn time(
+        mut self,
+        now: impl Fn() -> SystemTime + Send + Sync + 'static,
+        sleep: impl Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync + 'static,
+    ) -> Self {
+        self.time = Some(Time::hooked(now, sleep));
+        self
+    }
+
+    /// The loopback address of the token service; a free port of 127.0.0.1 otherwise.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// The loopback address of the identity endpoint; a free port of 127.0.0.1 otherwise.
+    pub fn identity_listen(mut self, address: SocketAddr) -> Self {
+        self.identity_listen = address;
+        self
+    }
+
+    /// Opens the listeners and serves, in tasks of the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for an address that is not loopback; else when a listener cannot be opened, a certificate not be made,
+    /// or there is no tokio runtime.
+    pub async fn start(self) -> io::Result<Emulator> {
+        let listener = server::bind(self.listen).await?;
+        let identity_listener = server::bind(self.identity_listen).await?;
+        let (tls, ca_pem) = if self.tls {
+            let (tls, ca_pem) = server::own_tls()?;
+            (Some(tls), Some(ca_pem))
+        } else {
+            (None, None)
+        };
+        let addresses = (listener.local_addr()?, identity_listener.local_addr()?);
+        let emulator = self.build(addresses, ca_pem);
+        for server in [
+            Server {
+                endpoint: Endpoint::TokenService,
+                listener,
+                tls,
+            },
+            Server {
+                endpoint: Endpoint::Identity,
+                listener: identity_listener,
+                tls: None,
+            },
+        ] {
+            server.spawn(Arc::clone(&emulator.0.service), &emulator.0._open);
+        }
+        Ok(emulator)
+    }
+
+    /// An emulator without sockets, for [`Emulator::call`].
+    ///
+    /// It needs no async runtime, except for faults that delay or drip: without [`Builder::time`] these sleep in tokio's.
+    pub fn in_memory(self) -> Emulator {
+        // Ports on which nothing listens, so that a request that goes astray over a socket fails at once.
+        let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        self.build((address(1), address(2)), None)
+    }
+
+    fn build(self, addresses: (SocketAddr, SocketAddr), ca_pem: Option<String>) -> Emulator {
+        let directory = self.directory.unwrap_or_else(Directory::sample);
+        if let Some(lifetime) = self.lifetime {
+            directory.set_lifetime(lifetime);
+        }
+        let scheme = if self.tls { "https" } else { "http" };
+        let service = Service::new(Core {
+            directory,
+            faults: Faults::default(),
+            journal: Journal::new(),
+            time: self.time.unwrap_or_else(Time::real),
+            authority: format!("{scheme}://{}", addresses.0),
+            identity_endpoint: format!("http://{}", addresses.1),
+            identity_cache: identity::Cache::default(),
+        });
+        Emulator(Arc::new(Inner {
+            service: Arc::new(service),
+            ca_pem,
+            _open: Open::new(()),
+        }))
+    }
+}
