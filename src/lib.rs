@@ -2,9 +2,14 @@
 
 mod clock;
 mod error;
+mod http;
 mod secret;
 mod sync;
 
+pub use self::http::{
+    Answer, HttpTransport, HttpTransportBuilder, Pool, RetryPolicy, Transport, TransportError,
+    TransportErrorKind,
+};
 pub use clock::{Clock, ManualClock, Now, Sleep};
 pub use error::{Blame, Error, ErrorKind};
 pub use secret::Secret;
