@@ -27,7 +27,8 @@ fn explain_connect(error: &reqwest::Error, route: Route) -> TransportError {
 
     let tls = |reason: &'static str| TransportError::new(TransportErrorKind::Tls, reason);
     match find::<Tls>(error) {
-        Some(Tls::InvalidCertificate(Certificate::UnknownIssuer)) => {
+        // A bad signature is what an authority looks like that was renewed with another key under the same name.
+        Some(Tls::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature)) => {
             return tls("its certificate was issued by nobody who is trusted here").with_advice(ADD_ROOTS);
         }
         Some(Tls::InvalidCertificate(

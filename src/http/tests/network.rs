@@ -129,16 +129,6 @@ async fn a_refused_connection_has_taken_nothing() {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_exist_is_called_that() {
-    let error = once(&direct(), Pool::TokenService, get("https://entra.invalid/token?secret=hunter2"))
-        .await
-        .unwrap_err();
-    assert!(error.to_string().starts_with("could not connect to entra.invalid: "), "{error}");
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(!all_text(&error).contains("hunter2"));
-}
-
-#[tokio::test]
 async fn plain_http_to_a_foreign_host_is_refused_before_anything_is_sent() {
     for pool in [Pool::TokenService, Pool::ManagedIdentity] {
         let error = direct().send(pool, post("http://192.0.2.1/token"), LIMIT).await.unwrap_err();

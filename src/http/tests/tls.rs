@@ -36,6 +36,11 @@ fn private_authority(names: &[&str]) -> (String, Arc<rustls::ServerConfig>) {
     (root.pem(), Arc::new(config))
 }
 
+/// Trusts an authority of no one's, so that it can be made where the system has no root certificates.
+fn without_system_roots() -> HttpTransport {
+    trusting(&private_authority(&[]).0)
+}
+
 fn trusting(pem: &str) -> HttpTransport {
     HttpTransport::builder().without_proxy().root_certificates_pem(pem.as_bytes()).unwrap().build().unwrap()
 }
@@ -56,7 +61,7 @@ async fn an_unknown_authority_is_refused_with_advice_and_not_asked_again() {
     let (_, config) = private_authority(&["localhost"]);
     let server = Server::start_tls(config, always("sealed"));
     let uri = format!("https://localhost:{}/", server.address.port());
-    let (transport, clock) = (direct(), Clock::system());
+    let (transport, clock) = (without_system_roots(), Clock::system());
     let deadline = clock.now().after(Duration::from_secs(60));
     let policy = RetryPolicy::token_service();
     let error = exchange(&transport, &clock, &policy, deadline)
@@ -86,7 +91,7 @@ async fn tls_to_a_server_without_it_fails_before_anything_is_sent() {
         let _gone = std::io::copy(&mut stream, &mut std::io::sink());
     });
     let uri = format!("https://127.0.0.1:{}/", server.address.port());
-    let error = direct().send(Pool::TokenService, post(&uri), LIMIT).await.unwrap_err();
+    let error = without_system_roots().send(Pool::TokenService, post(&uri), LIMIT).await.unwrap_err();
     assert!(!error.may_have_left(), "{error:?}");
 }
 
@@ -95,8 +100,13 @@ async fn a_connection_that_does_not_come_about_times_out_before_anything_is_sent
     let server = Server::listen(|mut stream, _| {
         let _gone = std::io::copy(&mut stream, &mut std::io::sink());
     });
-    let transport =
-        HttpTransport::builder().without_proxy().connect_timeout(Duration::from_millis(20)).build().unwrap();
+    let transport = HttpTransport::builder()
+        .without_proxy()
+        .root_certificates_pem(private_authority(&[]).0.as_bytes())
+        .unwrap()
+        .connect_timeout(Duration::from_millis(20))
+        .build()
+        .unwrap();
     let uri = format!("https://{}/", server.address);
     let error = transport.send(Pool::TokenService, post(&uri), LIMIT).await.unwrap_err();
     assert_eq!((error.kind(), error.may_have_left()), (TransportErrorKind::Connect, false));
@@ -144,6 +154,17 @@ async fn the_token_service_is_reached_through_the_proxy_of_the_environment() {
 }
 
 #[tokio::test]
+async fn a_name_that_does_not_exist_is_called_that() {
+    let error =
+        once(&without_system_roots(), Pool::TokenService, get("https://entra.invalid/token?secret=hunter2"))
+            .await
+            .unwrap_err();
+    assert!(error.to_string().starts_with("could not connect to entra.invalid: "), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(!all_text(&error).contains("hunter2"));
+}
+
+#[tokio::test]
 async fn a_proxy_that_refuses_is_blamed_without_its_password() {
     for (reply, expected) in [
         ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "the proxy wants other credentials"),
@@ -153,7 +174,11 @@ async fn a_proxy_that_refuses_is_blamed_without_its_password() {
             stream.write_all(reply.as_bytes()).unwrap();
             false
         });
-        let transport = behind(&format!("http://user:hunter2@{}", proxy.address)).build().unwrap();
+        let transport = behind(&format!("http://user:hunter2@{}", proxy.address))
+            .root_certificates_pem(private_authority(&[]).0.as_bytes())
+            .unwrap()
+            .build()
+            .unwrap();
         let error =
             transport.send(Pool::TokenService, post("https://login.example/token"), LIMIT).await.unwrap_err();
         assert_eq!((error.kind(), error.may_have_left()), (TransportErrorKind::Connect, false));
