@@ -7,9 +7,12 @@ mod cell;
 mod claims;
 mod client_id;
 mod clock;
+#[cfg(feature = "emulator")]
+pub mod emulator;
 mod env;
 mod error;
 mod fetched;
+mod http;
 mod identity;
 mod identity_id;
 mod provider;
@@ -23,8 +26,12 @@ mod text;
 mod token;
 mod wire;
 
+pub use self::http::{
+    Answer, HttpTransport, HttpTransportBuilder, Pool, RetryPolicy, Transport, TransportError,
+    TransportErrorKind,
+};
 pub use authority::{Authority, DangerousAuthority};
-pub use broker::{Broker, Builder, GetToken, Handle, Metrics};
+pub use broker::{Broker, Builder, GetToken, Handle, HandleGet, Metrics};
 pub use claims::Claims;
 pub use client_id::ClientId;
 pub use clock::{Clock, ManualClock, Now, Sleep};
@@ -33,7 +40,9 @@ pub use error::{Blame, Error, ErrorKind};
 pub use fetched::{Fetched, Grant, Reason};
 pub use identity::{Binding, Identity};
 pub use identity_id::ManagedIdentityId;
-pub use provider::{FetchContext, FnProvider, Provider, StaticToken};
+pub use provider::{
+    ClientAuth, ClientSecret, ConfidentialClient, FetchContext, FnProvider, ManagedIdentity, Provider, StaticToken,
+};
 pub use request::{CallOptions, RequestRef, Subject, TokenRequest, UserAssertion, UserId};
 pub use scope::ScopeSet;
 pub use secret::Secret;
