@@ -272,11 +272,6 @@ impl Error {
     fn answer(&self) -> Option<&ServiceAnswer> {
         self.0.answer.as_deref()
     }
-
-    #[cfg(test)]
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
 }
 
 impl fmt::Display for Error {

@@ -30,7 +30,9 @@ impl Grant {
                 ErrorKind::Config,
                 format!("{provider} can get tokens for the application only, not for a user"),
             )
-            .with_advice("Leave the subject out, or use a confidential client for requests on a user's behalf.")),
+            .with_advice(
+                "Leave the subject out, or use a confidential client for requests on a user's behalf.",
+            )),
         }
     }
 }

@@ -59,7 +59,9 @@ impl Identity {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if binding.is_empty() || binding.len() > 128 || !binding.bytes().all(fits) {
             return Err(Error::config("binding: expected 1 to 128 letters, digits, `.`, `_` or `-`")
-                .with_advice("Name what the credential is for, such as `billing-prod`. Never derive it from a secret."));
+                .with_advice(
+                    "Name what the credential is for, such as `billing-prod`. Never derive it from a secret.",
+                ));
         }
         self.binding = Binding::Shared(Arc::from(binding));
         Ok(self)

@@ -41,7 +41,8 @@ pub use fetched::{Fetched, Grant, Reason};
 pub use identity::{Binding, Identity};
 pub use identity_id::ManagedIdentityId;
 pub use provider::{
-    ClientAuth, ClientSecret, ConfidentialClient, FetchContext, FnProvider, ManagedIdentity, Provider, StaticToken,
+    ClientAuth, ClientSecret, ConfidentialClient, FetchContext, FnProvider, ManagedIdentity, Provider,
+    StaticToken,
 };
 pub use request::{CallOptions, RequestRef, Subject, TokenRequest, UserAssertion, UserId};
 pub use scope::ScopeSet;

@@ -82,7 +82,9 @@ impl Token {
                 ErrorKind::Protocol,
                 "the token that came back is empty or holds characters that no header may hold",
             )
-            .with_advice("Something between here and the service rewrites its answers: look at proxies first."));
+            .with_advice(
+                "Something between here and the service rewrites its answers: look at proxies first.",
+            ));
         };
         header.set_sensitive(true);
         let wall = |at: u64| sent.wall() + Duration::from_nanos(at.saturating_sub(sent.nanos()));

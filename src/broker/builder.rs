@@ -168,7 +168,7 @@ fn bound(identity: Identity, binding: Option<&str>) -> Result<Identity, Error> {
 }
 
 fn usual_transport(env: &Env, roots: &[Vec<u8>]) -> Result<HttpTransport, Error> {
-    let mut builder = HttpTransport::builder().proxies(|name| env.get(name).ok().flatten())?;
+    let mut builder = HttpTransport::builder().env(env)?;
     for pem in roots {
         builder = builder.root_certificates_pem(pem)?;
     }

@@ -94,6 +94,9 @@ impl Broker {
 
 impl fmt::Debug for GetToken<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GetToken").field("asked", &self.asked).field("waits", &self.waiting.is_some()).finish()
+        f.debug_struct("GetToken")
+            .field("asked", &self.asked)
+            .field("waits", &self.waiting.is_some())
+            .finish()
     }
 }

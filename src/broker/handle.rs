@@ -1,6 +1,10 @@
 //! A request that is bound to its entry: for workers that read the same token over and over.
 
-use std::{fmt, pin::Pin, task::{Context, Poll}};
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use super::Broker;
 use crate::{

@@ -23,12 +23,7 @@ impl Answer {
         if let Ok(value) = HeaderValue::from_str(content_type) {
             headers.insert(CONTENT_TYPE, value);
         }
-        Self {
-            status,
-            headers,
-            body: body.into(),
-            aadsts: None,
-        }
+        Self { status, headers, body: body.into(), aadsts: None }
     }
 
     pub(crate) fn json(status: StatusCode, body: &Value) -> Self {
@@ -59,12 +54,7 @@ impl Answer {
         body: Bytes,
         extensions: &Extensions,
     ) -> Self {
-        Self {
-            status,
-            headers,
-            body,
-            aadsts: extensions.get::<Aadsts>().map(|code| code.0),
-        }
+        Self { status, headers, body, aadsts: extensions.get::<Aadsts>().map(|code| code.0) }
     }
 }
 

@@ -63,13 +63,7 @@ impl Body {
 
     /// Padding without an announced length, so that only who counts while reading can stop in time.
     pub(crate) fn huge(total: u64) -> Self {
-        Self {
-            rest: Rest::Filler(total),
-            announced: None,
-            cut_after: None,
-            pace: None,
-            paused: false,
-        }
+        Self { rest: Rest::Filler(total), announced: None, cut_after: None, pace: None, paused: false }
     }
 
     pub(crate) fn cut_after(mut self, bytes: u64) -> Self {
@@ -78,12 +72,7 @@ impl Body {
     }
 
     pub(crate) fn paced(mut self, chunk: usize, every: Duration, time: Time) -> Self {
-        self.pace = Some(Pace {
-            chunk: chunk.max(1),
-            every,
-            time,
-            sleep: None,
-        });
+        self.pace = Some(Pace { chunk: chunk.max(1), every, time, sleep: None });
         self
     }
 
@@ -140,9 +129,7 @@ impl http_body::Body for Body {
         }
         let mut at_most = this.cut_after.unwrap_or(u64::MAX);
         if let Some(pace) = &mut this.pace {
-            let sleep = pace
-                .sleep
-                .get_or_insert_with(|| pace.time.sleep(pace.every));
+            let sleep = pace.sleep.get_or_insert_with(|| pace.time.sleep(pace.every));
             ready!(sleep.as_mut().poll(cx));
             pace.sleep = None;
             at_most = at_most.min(pace.chunk as u64);

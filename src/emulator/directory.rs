@@ -57,13 +57,7 @@ pub(crate) enum Place {
 impl Directory {
     /// An empty directory.
     pub fn new() -> Self {
-        Self {
-            state: RwLock::new(State {
-                lifetime: LIFETIME,
-                ..State::default()
-            }),
-            keys: Keys::start(),
-        }
+        Self { state: RwLock::new(State { lifetime: LIFETIME, ..State::default() }), keys: Keys::start() }
     }
 
     /// The sample directory, described by the constants of [`sample`](super::sample).
@@ -111,10 +105,7 @@ impl Directory {
     /// Gives an app one more secret.
     pub fn add_secret(&self, client_id: &str, secret: &str) -> bool {
         self.change_app(client_id, |app| {
-            app.secrets.push(Secret {
-                value: secret.to_owned(),
-                expired: false,
-            });
+            app.secrets.push(Secret { value: secret.to_owned(), expired: false });
             true
         })
     }
@@ -148,13 +139,10 @@ impl Directory {
         let Some(tenant) = state.tenants.get_mut(&tenant_id) else {
             return false;
         };
-        tenant
-            .principals
-            .entry(client_id.clone())
-            .or_insert_with(|| Principal {
-                object_id: guid_of(&["principal", &tenant_id, &client_id]),
-                roles: BTreeMap::new(),
-            });
+        tenant.principals.entry(client_id.clone()).or_insert_with(|| Principal {
+            object_id: guid_of(&["principal", &tenant_id, &client_id]),
+            roles: BTreeMap::new(),
+        });
         true
     }
 
@@ -198,9 +186,7 @@ impl Directory {
         self.add_service_principal(&identity.tenant, &identity.client_id);
         let mut state = self.state.write();
         let tenant = state.tenants.get_mut(&identity.tenant);
-        if let Some(principal) =
-            tenant.and_then(|tenant| tenant.principals.get_mut(&identity.client_id))
-        {
+        if let Some(principal) = tenant.and_then(|tenant| tenant.principals.get_mut(&identity.client_id)) {
             principal.object_id.clone_from(&identity.object_id);
         }
         state.identities.push(identity);
@@ -291,10 +277,8 @@ impl Directory {
             )));
         }
         let state = self.state.read();
-        let found = state
-            .tenants
-            .iter()
-            .find(|(id, found)| **id == tenant || found.domains.contains(&tenant));
+        let found =
+            state.tenants.iter().find(|(id, found)| **id == tenant || found.domains.contains(&tenant));
         let found = found.map(|(id, _)| Place::Tenant(id.clone()));
         found.ok_or_else(|| {
             EntraError::aadsts(90002).saying(format!(
@@ -313,11 +297,7 @@ impl Default for Directory {
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state.read();
-        let tenants: Vec<_> = state
-            .tenants
-            .iter()
-            .map(|(id, t)| (id, &t.domains))
-            .collect();
+        let tenants: Vec<_> = state.tenants.iter().map(|(id, t)| (id, &t.domains)).collect();
         f.debug_struct("Directory")
             .field("tenants", &tenants)
             .field("apps", &state.apps.keys())
@@ -334,11 +314,7 @@ fn lower(text: &str) -> String {
 }
 
 fn is_domain(text: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty()
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    };
+    let label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     text.contains('.') && text.split('.').all(label)
 }

@@ -13,12 +13,8 @@ use std::sync::Arc;
 use url::Url;
 
 /// Hosts that stand for the public cloud: asking a local service about them is no mistake.
-const PUBLIC_CLOUD: &[&str] = &[
-    "login.microsoftonline.com",
-    "login.windows.net",
-    "login.microsoft.com",
-    "sts.windows.net",
-];
+const PUBLIC_CLOUD: &[&str] =
+    &["login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"];
 
 impl Core {
     /// The issuer of a tenant's v2 tokens. Where the path names no tenant it is a template: `{tenantid}` stands there literally.
@@ -81,24 +77,16 @@ pub(crate) async fn instance(
     Extension(asked): Extension<Arc<Asked>>,
 ) -> Result<Answer, EntraError> {
     let missing = |name| {
-        EntraError::aadsts(900144).saying(format!(
-            "The request must contain the following parameter: '{name}'."
-        ))
+        EntraError::aadsts(900144)
+            .saying(format!("The request must contain the following parameter: '{name}'."))
     };
-    asked
-        .query
-        .get("api-version")
-        .ok_or_else(|| missing("api-version"))?;
-    let endpoint = asked
-        .query
-        .get("authorization_endpoint")
-        .ok_or_else(|| missing("authorization_endpoint"))?;
+    asked.query.get("api-version").ok_or_else(|| missing("api-version"))?;
+    let endpoint =
+        asked.query.get("authorization_endpoint").ok_or_else(|| missing("authorization_endpoint"))?;
 
     let here = core.host();
     let url = Url::parse(endpoint).ok();
-    let host = url
-        .as_ref()
-        .map(|url| &url[url::Position::BeforeHost..url::Position::AfterPort]);
+    let host = url.as_ref().map(|url| &url[url::Position::BeforeHost..url::Position::AfterPort]);
     if !host.is_some_and(|host| host == here || PUBLIC_CLOUD.contains(&host)) {
         return Err(EntraError::aadsts(50049));
     }

@@ -65,9 +65,8 @@ impl EntraError {
     }
 
     pub(crate) fn missing(parameter: &str) -> Self {
-        Self::aadsts(900144).saying(format!(
-            "The request body must contain the following parameter: '{parameter}'."
-        ))
+        Self::aadsts(900144)
+            .saying(format!("The request body must contain the following parameter: '{parameter}'."))
     }
 
     /// A plausible error for a bare HTTP status.
@@ -151,13 +150,7 @@ impl IntoResponse for EntraError {
 
 type Row = (u32, u16, &'static str, &'static str, &'static str);
 
-const UNKNOWN: Row = (
-    0,
-    400,
-    "invalid_request",
-    "",
-    "The request could not be served.",
-);
+const UNKNOWN: Row = (0, 400, "invalid_request", "", "The request could not be served.");
 
 /// Number, HTTP status, `error`, `suberror` (or nothing), text. The texts say what Entra's say, in other words.
 #[rustfmt::skip]

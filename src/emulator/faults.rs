@@ -213,9 +213,7 @@ impl Fault {
     fn matches(&self, asked: &Asked) -> bool {
         let same = |wanted: &Option<String>, found: Option<&str>| {
             let found = found.unwrap_or_default();
-            wanted
-                .as_ref()
-                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(found))
+            wanted.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(found))
         };
         let resource = self.resource.as_ref().is_none_or(|wanted| {
             let scopes = asked.scope().unwrap_or_default().split_whitespace();
@@ -232,10 +230,7 @@ impl Fault {
     }
 
     fn is_unfiltered(&self) -> bool {
-        self.client.is_none()
-            && self.tenant.is_none()
-            && self.resource.is_none()
-            && self.path.is_none()
+        self.client.is_none() && self.tenant.is_none() && self.resource.is_none() && self.path.is_none()
     }
 
     /// Counts a use down.
@@ -343,10 +338,8 @@ impl Faults {
     /// Whether a connection is to be closed before anything is read from it, which counts as a use.
     pub(crate) fn refuse_connection(&self, endpoint: Endpoint) -> bool {
         let mut list = self.0.lock();
-        let mut acting = list
-            .faults
-            .iter_mut()
-            .filter(|(_, fault)| fault.endpoint == endpoint && !fault.only_delays());
+        let mut acting =
+            list.faults.iter_mut().filter(|(_, fault)| fault.endpoint == endpoint && !fault.only_delays());
         let first = acting.next().map(|(_, fault)| fault);
         let refuses = first
             .filter(|fault| matches!(fault.action, Action::Refuse) && fault.is_unfiltered())

@@ -44,10 +44,7 @@ async fn imds(
 ) -> Result<Answer, EntraError> {
     let metadata = asked.header("metadata").unwrap_or_default();
     if !metadata.eq_ignore_ascii_case("true") {
-        return Err(bad(
-            "bad_request_102",
-            "Required metadata header not specified",
-        ));
+        return Err(bad("bad_request_102", "Required metadata header not specified"));
     }
     // A request that came through a proxy may come from somebody else than the machine itself.
     if asked.header("x-forwarded-for").is_some() {
@@ -79,28 +76,17 @@ async fn app_service(
     match asked.header("x-identity-header") {
         None => {
             let message = "The X-IDENTITY-HEADER header is missing.";
-            return Err(EntraError::plain(
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                message,
-            ));
+            return Err(EntraError::plain(StatusCode::UNAUTHORIZED, "unauthorized", message));
         }
         Some(value) if !core.directory.is_app_service_header(value) => {
             let message = "The X-IDENTITY-HEADER header does not match.";
-            return Err(EntraError::plain(
-                StatusCode::FORBIDDEN,
-                "forbidden",
-                message,
-            ));
+            return Err(EntraError::plain(StatusCode::FORBIDDEN, "forbidden", message));
         }
         Some(_) => {}
     }
     let resource = parameters(&asked)?;
     if asked.query.get("api-version") != Some("2019-08-01") {
-        return Err(bad(
-            "invalid_request",
-            "The api-version is not supported: 2019-08-01 is.",
-        ));
+        return Err(bad("invalid_request", "The api-version is not supported: 2019-08-01 is."));
     }
     let selectors = ["client_id", "principal_id", "object_id", "mi_res_id"];
     let selected = select(&asked, &selectors)?;
@@ -202,11 +188,7 @@ fn cached(core: &Core, identity: &ManagedIdentity, asked_as: &str) -> Option<(Mi
     if !core.directory.identity_cache() {
         return None;
     }
-    let minted = core
-        .identity_cache
-        .lock()
-        .get(&key(identity, asked_as))?
-        .clone();
+    let minted = core.identity_cache.lock().get(&key(identity, asked_as))?.clone();
     let margin = NEAR_EXPIRY.min(minted.lifetime / 10);
     let left = minted.expires().duration_since(core.time.now()).ok()?;
     (left > margin).then_some((minted, left))
@@ -241,15 +223,9 @@ async fn mint(
 pub(crate) fn error_of_status(status: StatusCode) -> EntraError {
     let (error, message) = match status.as_u16() {
         404 => ("not_found", "The identity endpoint is not ready yet"),
-        410 => (
-            "gone",
-            "The identity endpoint is being updated, please try again",
-        ),
+        410 => ("gone", "The identity endpoint is being updated, please try again"),
         429 => ("too_many_requests", "Too many requests, please slow down"),
-        500..=599 => (
-            "server_error",
-            "Failed to retrieve a token, please try again",
-        ),
+        500..=599 => ("server_error", "Failed to retrieve a token, please try again"),
         _ => ("invalid_request", "The request is not valid"),
     };
     EntraError::plain(status, error, message)
@@ -257,9 +233,5 @@ pub(crate) fn error_of_status(status: StatusCode) -> EntraError {
 
 /// App Service spells errors in a way of its own.
 pub(crate) fn error_answer(error: &EntraError, asked: &Asked) -> Answer {
-    if asked.path == APP_SERVICE {
-        error.app_service_answer(asked)
-    } else {
-        error.imds_answer()
-    }
+    if asked.path == APP_SERVICE { error.app_service_answer(asked) } else { error.imds_answer() }
 }

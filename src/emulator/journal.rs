@@ -71,10 +71,7 @@ pub struct Entry {
 impl Entry {
     /// The value of a header that was kept.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self
-            .headers
-            .iter()
-            .find(|(found, _)| found.eq_ignore_ascii_case(name));
+        let found = self.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
@@ -121,10 +118,7 @@ struct State {
 
 impl Journal {
     pub(crate) fn new() -> Self {
-        Self {
-            state: Mutex::default(),
-            arrived: watch::Sender::new(0),
-        }
+        Self { state: Mutex::default(), arrived: watch::Sender::new(0) }
     }
 
     /// The entries kept, oldest first.
@@ -168,11 +162,7 @@ impl Journal {
     /// Dropping the future changes nothing.
     pub async fn wait_for(&self, n: usize) {
         // The sender lives as long as `self`, so the wait cannot fail.
-        let _ = self
-            .arrived
-            .subscribe()
-            .wait_for(|arrived| *arrived >= n)
-            .await;
+        let _ = self.arrived.subscribe().wait_for(|arrived| *arrived >= n).await;
     }
 
     /// Returns the new entry's number.
@@ -192,9 +182,7 @@ impl Journal {
     pub(crate) fn answered(&self, number: u64, status: u16, aadsts: Option<u32>) {
         let mut state = self.state.lock();
         let first = state.entries.front().map_or(number, |entry| entry.number);
-        let index = number
-            .checked_sub(first)
-            .and_then(|i| usize::try_from(i).ok());
+        let index = number.checked_sub(first).and_then(|i| usize::try_from(i).ok());
         let entry = index.and_then(|index| state.entries.get_mut(index));
         if let Some(entry) = entry.filter(|entry| entry.number == number) {
             entry.status = Some(status);

@@ -31,12 +31,7 @@ impl SigningKey {
         // Entra's key ids are certificate thumbprints, 20 bytes; a digest of the public key looks and serves the same.
         let hash = digest(&SHA256, public.as_der().ok()?.as_ref());
         let kid = URL_SAFE_NO_PAD.encode(&hash.as_ref()[..20]);
-        Some(Self {
-            pair,
-            kid,
-            modulus,
-            exponent,
-        })
+        Some(Self { pair, kid, modulus, exponent })
     }
 
     /// A compact RS256 JWT over these claims.
@@ -49,12 +44,7 @@ impl SigningKey {
         );
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair
-            .sign(
-                &RSA_PKCS1_SHA256,
-                &SystemRandom::new(),
-                token.as_bytes(),
-                &mut signature,
-            )
+            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), token.as_bytes(), &mut signature)
             .map_err(|_| EntraError::internal("signing failed"))?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(&signature, &mut token);
@@ -112,28 +102,22 @@ impl Keys {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys")
-            .field("published", &self.0.lock().len())
-            .finish_non_exhaustive()
+        f.debug_struct("Keys").field("published", &self.0.lock().len()).finish_non_exhaustive()
     }
 }
 
 async fn ready(mut slot: Slot) -> Result<Arc<SigningKey>, EntraError> {
     let key = slot.wait_for(Option::is_some).await;
-    key.ok()
-        .and_then(|key| key.clone())
-        .ok_or_else(|| EntraError::internal("no signing key could be made"))
+    key.ok().and_then(|key| key.clone()).ok_or_else(|| EntraError::internal("no signing key could be made"))
 }
 
 /// A plain thread, since there may be no async runtime yet. Should it fail, its sender is dropped and all who wait are told.
 fn generate() -> Slot {
     let (sender, slot) = watch::channel(None);
-    let _ = std::thread::Builder::new()
-        .name("emulator-key".to_owned())
-        .spawn(move || {
-            if let Some(key) = SigningKey::generate() {
-                sender.send_replace(Some(Arc::new(key)));
-            }
-        });
+    let _ = std::thread::Builder::new().name("emulator-key".to_owned()).spawn(move || {
+        if let Some(key) = SigningKey::generate() {
+            sender.send_replace(Some(Arc::new(key)));
+        }
+    });
     slot
 }

@@ -244,16 +244,8 @@ impl Builder {
         let addresses = (listener.local_addr()?, identity_listener.local_addr()?);
         let emulator = self.build(addresses, ca_pem);
         for server in [
-            Server {
-                endpoint: Endpoint::TokenService,
-                listener,
-                tls,
-            },
-            Server {
-                endpoint: Endpoint::Identity,
-                listener: identity_listener,
-                tls: None,
-            },
+            Server { endpoint: Endpoint::TokenService, listener, tls },
+            Server { endpoint: Endpoint::Identity, listener: identity_listener, tls: None },
         ] {
             server.spawn(Arc::clone(&emulator.0.service), &emulator.0._open);
         }
@@ -284,10 +276,6 @@ impl Builder {
             identity_endpoint: format!("http://{}", addresses.1),
             identity_cache: identity::Cache::default(),
         });
-        Emulator(Arc::new(Inner {
-            service: Arc::new(service),
-            ca_pem,
-            _open: Open::new(()),
-        }))
+        Emulator(Arc::new(Inner { service: Arc::new(service), ca_pem, _open: Open::new(()) }))
     }
 }

@@ -42,10 +42,7 @@ impl App {
 
     /// Adds a secret; an app may have several.
     pub fn secret(mut self, value: impl Into<String>) -> Self {
-        self.secrets.push(Secret {
-            value: value.into(),
-            expired: false,
-        });
+        self.secrets.push(Secret { value: value.into(), expired: false });
         self
     }
 
@@ -91,12 +88,7 @@ impl Resource {
     /// One `*` in it stands for any text: `https://*.servicebus.windows.net`.
     pub fn new(identifier: impl Into<String>) -> Self {
         let identifier = identifier.into();
-        Self {
-            app_id: guid_of(&["resource", &identifier]),
-            identifier,
-            aliases: Vec::new(),
-            v2: false,
-        }
+        Self { app_id: guid_of(&["resource", &identifier]), identifier, aliases: Vec::new(), v2: false }
     }
 
     /// Another identifier URI.
@@ -135,8 +127,7 @@ fn fits(pattern: &str, text: &str) -> bool {
         None => pattern == text,
         Some((start, end)) => {
             let rest = text.strip_prefix(start);
-            rest.and_then(|rest| rest.strip_suffix(end))
-                .is_some_and(|middle| !middle.is_empty())
+            rest.and_then(|rest| rest.strip_suffix(end)).is_some_and(|middle| !middle.is_empty())
         }
     }
 }

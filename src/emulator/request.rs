@@ -25,9 +25,7 @@ impl Params {
     /// The first value of this name; an empty value counts as none.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(found, _)| found == name);
-        found
-            .map(|(_, value)| value.as_str())
-            .filter(|value| !value.is_empty())
+        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 }
 
@@ -114,9 +112,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 fn is_form(headers: &HeaderMap) -> bool {
     let content_type = header(headers, CONTENT_TYPE.as_str()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default();
-    essence
-        .trim()
-        .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
 /// `Basic` credentials; RFC 6749 has each half form-encoded before the two are joined.
@@ -133,10 +129,7 @@ fn basic(header: &str) -> Option<(String, String)> {
 fn form_decode(text: &str) -> String {
     let pair = format!("value={}", text.replace('&', "%26"));
     let mut pairs = form_urlencoded::parse(pair.as_bytes());
-    pairs
-        .next()
-        .map(|(_, value)| value.into_owned())
-        .unwrap_or_default()
+    pairs.next().map(|(_, value)| value.into_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -146,10 +139,7 @@ mod tests {
     #[test]
     fn basic_halves_are_form_decoded() {
         let header = format!("Basic {}", STANDARD.encode("id%2B1:a%3Ab+c&d=e"));
-        assert_eq!(
-            basic(&header),
-            Some(("id+1".to_owned(), "a:b c&d=e".to_owned()))
-        );
+        assert_eq!(basic(&header), Some(("id+1".to_owned(), "a:b c&d=e".to_owned())));
         assert_eq!(basic("Basic ???"), None);
         assert_eq!(basic("Bearer abc"), None);
     }

@@ -90,8 +90,7 @@ fn resources() -> impl Iterator<Item = Resource> {
             .alias("https://management.core.windows.net")
             .app_id("797f4846-ba00-4fd7-ba43-dac1f8f63013"),
         Resource::new(KEY_VAULT).app_id("cfa8b339-82a2-471a-a3c9-0fc0be7a4093"),
-        Resource::new("https://database.windows.net")
-            .app_id("022907d3-0f1b-48f7-badc-1ba6abab6d66"),
+        Resource::new("https://database.windows.net").app_id("022907d3-0f1b-48f7-badc-1ba6abab6d66"),
         Resource::new("https://ossrdbms-aad.database.windows.net")
             .app_id("123cd850-d9df-40bd-94d5-c9f07b7fa203"),
         Resource::new("https://eventhubs.azure.net"),
@@ -99,8 +98,7 @@ fn resources() -> impl Iterator<Item = Resource> {
             .alias("https://*.servicebus.windows.net")
             .app_id("80a10ef9-8168-493d-abf9-3297c4ef6e3c"),
         Resource::new("https://azuredatabricks.net").app_id("2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"),
-        Resource::new("https://app.vssps.visualstudio.com")
-            .app_id("499b84ac-1321-427f-aa17-267ca6975798"),
+        Resource::new("https://app.vssps.visualstudio.com").app_id("499b84ac-1321-427f-aa17-267ca6975798"),
         Resource::new("https://cognitiveservices.azure.com"),
         Resource::new("api://AzureADTokenExchange"),
         Resource::new(API).app_id(SECRET_APP).v2(),

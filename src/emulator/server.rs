@@ -45,8 +45,7 @@ pub(crate) struct Server {
 
 pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     if !address.ip().is_loopback() {
-        let message =
-            "the emulator gives tokens to everyone and listens on loopback addresses only";
+        let message = "the emulator gives tokens to everyone and listens on loopback addresses only";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     // Tokio would panic.
@@ -104,12 +103,7 @@ fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-async fn connection(
-    service: Arc<Service>,
-    endpoint: Endpoint,
-    stream: TcpStream,
-    tls: Option<TlsAcceptor>,
-) {
+async fn connection(service: Arc<Service>, endpoint: Endpoint, stream: TcpStream, tls: Option<TlsAcceptor>) {
     // Only a matter of speed.
     let _ = stream.set_nodelay(true);
     match tls {
@@ -174,11 +168,7 @@ pub(crate) fn own_tls() -> io::Result<(TlsAcceptor, String)> {
     Ok((TlsAcceptor::from(Arc::new(config)), ca_pem))
 }
 
-type Certified = (
-    tokio_rustls::rustls::pki_types::CertificateDer<'static>,
-    PrivateKeyDer<'static>,
-    String,
-);
+type Certified = (rustls::pki_types::CertificateDer<'static>, PrivateKeyDer<'static>, String);
 
 fn certificate() -> Result<Certified, rcgen::Error> {
     let mut authority = CertificateParams::new(Vec::new())?;
@@ -190,8 +180,7 @@ fn certificate() -> Result<Certified, rcgen::Error> {
     let names = ["localhost", "127.0.0.1", "::1", "login.microsoftonline.com"];
     let names: Vec<String> = names.map(str::to_owned).into();
     let mut leaf = CertificateParams::new(names)?;
-    leaf.distinguished_name
-        .push(DnType::CommonName, "localhost");
+    leaf.distinguished_name.push(DnType::CommonName, "localhost");
     leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     let key = KeyPair::generate()?;
     let leaf = leaf.signed_by(&key, &authority)?;

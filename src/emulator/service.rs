@@ -117,18 +117,12 @@ impl Service {
         for (name, value) in &fault.headers {
             answer.headers.insert(name, value.clone());
         }
-        core.journal
-            .answered(number, answer.status.as_u16(), answer.aadsts);
+        core.journal.answered(number, answer.status.as_u16(), answer.aadsts);
         Ok(self.send(answer, &fault, asked.method == Method::HEAD))
     }
 
     /// The answer, as the fault has it.
-    async fn act(
-        &self,
-        fault: &Fault,
-        asked: &Arc<Asked>,
-        parts: &request::Parts,
-    ) -> Result<Answer, Broken> {
+    async fn act(&self, fault: &Fault, asked: &Arc<Asked>, parts: &request::Parts) -> Result<Answer, Broken> {
         let status = fault.status.and_then(|s| StatusCode::from_u16(s).ok());
         let mut answer = match &fault.action {
             Action::Answer => match status.filter(|status| status.as_u16() >= 400) {
@@ -136,9 +130,7 @@ impl Service {
                 None => self.route(asked, parts).await,
             },
             Action::Error(code) => self.dress(&EntraError::aadsts(*code), asked),
-            Action::Body(content_type, body) => {
-                Answer::new(StatusCode::OK, content_type, body.clone())
-            }
+            Action::Body(content_type, body) => Answer::new(StatusCode::OK, content_type, body.clone()),
             Action::Merge(members) => {
                 let mut answer = self.route(asked, parts).await;
                 if let Some(body) = merged(&answer.body, members)
@@ -155,8 +147,7 @@ impl Service {
             }
             Action::Huge(_) => Answer::new(StatusCode::OK, "application/json", Bytes::new()),
             Action::Redirect(url) => {
-                Answer::new(StatusCode::TEMPORARY_REDIRECT, "text/html", Bytes::new())
-                    .header(LOCATION, url)
+                Answer::new(StatusCode::TEMPORARY_REDIRECT, "text/html", Bytes::new()).header(LOCATION, url)
             }
             Action::Hang => std::future::pending().await,
         };
@@ -169,10 +160,7 @@ impl Service {
         if asked.too_large {
             let message = "The request body is larger than this service reads.";
             let status = StatusCode::PAYLOAD_TOO_LARGE;
-            return self.dress(
-                &EntraError::plain(status, "invalid_request", message),
-                asked,
-            );
+            return self.dress(&EntraError::plain(status, "invalid_request", message), asked);
         }
         let router = match asked.endpoint {
             Endpoint::TokenService => self.token_service.clone(),
@@ -219,10 +207,7 @@ impl Service {
         set(HeaderName::from_static("x-ms-request-id"), &asked.trace_id);
         let wants_id = asked.header("return-client-request-id");
         if wants_id.is_some_and(|wants| wants.eq_ignore_ascii_case("true")) {
-            set(
-                HeaderName::from_static("client-request-id"),
-                &asked.correlation_id,
-            );
+            set(HeaderName::from_static("client-request-id"), &asked.correlation_id);
         }
     }
 
@@ -272,17 +257,13 @@ async fn wrong_method(Extension(asked): Extension<Arc<Asked>>) -> EntraError {
         Method::GET | Method::HEAD => "POST",
         _ => "GET",
     };
-    let message = format!(
-        "The endpoint only accepts {expected} requests. Received a {} request.",
-        asked.method
-    );
+    let message =
+        format!("The endpoint only accepts {expected} requests. Received a {} request.", asked.method);
     match asked.endpoint {
         Endpoint::TokenService => EntraError::aadsts(900561).saying(message),
-        Endpoint::Identity => EntraError::plain(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            message,
-        ),
+        Endpoint::Identity => {
+            EntraError::plain(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        }
     }
 }
 

@@ -20,24 +20,16 @@ pub(crate) struct Time {
 }
 
 impl Time {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where the emulator reads the real clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place where the emulator reads the real clock")]
     pub(crate) fn real() -> Self {
-        Self::hooked(SystemTime::now, |duration| {
-            Box::pin(tokio::time::sleep(duration))
-        })
+        Self::hooked(SystemTime::now, |duration| Box::pin(tokio::time::sleep(duration)))
     }
 
     pub(crate) fn hooked(
         now: impl Fn() -> SystemTime + Send + Sync + 'static,
         sleep: impl Fn(Duration) -> Sleep + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            now: Arc::new(now),
-            sleep: Arc::new(sleep),
-        }
+        Self { now: Arc::new(now), sleep: Arc::new(sleep) }
     }
 
     pub(crate) fn now(&self) -> SystemTime {
@@ -57,8 +49,7 @@ impl fmt::Debug for Time {
 
 /// Whole seconds since 1970, as `iat`, `exp` and `expires_on` count them. Before 1970 is 0.
 pub(crate) fn unix_seconds(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// `2026-01-09 02:02:12Z`: the spelling of every timestamp in an Entra error.

@@ -49,19 +49,10 @@ impl Core {
     }
 
     fn claims(&self, wanted: &AppToken<'_>, minted: &Minted) -> Value {
-        let &AppToken {
-            tenant,
-            client_id,
-            resource,
-            ..
-        } = wanted;
+        let &AppToken { tenant, client_id, resource, .. } = wanted;
         let principal = self.directory.principal(tenant, client_id);
-        let object_id = principal
-            .as_ref()
-            .map_or(client_id, |principal| &principal.object_id);
-        let roles = principal
-            .as_ref()
-            .and_then(|principal| principal.roles.get(&resource.app_id));
+        let object_id = principal.as_ref().map_or(client_id, |principal| &principal.object_id);
+        let roles = principal.as_ref().and_then(|principal| principal.roles.get(&resource.app_id));
         let from = unix_seconds(minted.from);
         let mut claims = json!({
             "iat": from,

@@ -21,10 +21,7 @@ const LONG_LIVED: Duration = Duration::from_secs(2 * 60 * 60);
 pub(crate) fn router() -> Router<Arc<Core>> {
     Router::new()
         .route("/{tenant}/oauth2/v2.0/token", post(token))
-        .route(
-            "/{tenant}/v2.0/.well-known/openid-configuration",
-            get(discovery::configuration),
-        )
+        .route("/{tenant}/v2.0/.well-known/openid-configuration", get(discovery::configuration))
         .route("/{tenant}/discovery/v2.0/keys", get(discovery::keys))
         .route("/{tenant}/discovery/instance", get(discovery::instance))
 }
@@ -37,25 +34,14 @@ async fn token(
     let grant_type = asked.form.get("grant_type");
     match grant_type.ok_or_else(|| EntraError::missing("grant_type"))? {
         "client_credentials" => client_credentials(&core, &asked, place).await,
-        other => Err(EntraError::aadsts(70003).saying(format!(
-            "The app requested an unsupported grant type '{}'.",
-            echo(other)
-        ))),
+        other => Err(EntraError::aadsts(70003)
+            .saying(format!("The app requested an unsupported grant type '{}'.", echo(other)))),
     }
 }
 
-async fn client_credentials(
-    core: &Core,
-    asked: &Asked,
-    place: Place,
-) -> Result<Answer, EntraError> {
-    let client_id = asked
-        .client_id()
-        .ok_or_else(|| EntraError::missing("client_id"))?;
-    let scope = asked
-        .form
-        .get("scope")
-        .ok_or_else(|| EntraError::missing("scope"))?;
+async fn client_credentials(core: &Core, asked: &Asked, place: Place) -> Result<Answer, EntraError> {
+    let client_id = asked.client_id().ok_or_else(|| EntraError::missing("client_id"))?;
+    let scope = asked.form.get("scope").ok_or_else(|| EntraError::missing("scope"))?;
     let app = core.directory.app(client_id);
     let tenant = match place {
         Place::Tenant(tenant) => tenant,
@@ -77,13 +63,7 @@ async fn client_credentials(
         ))
     })?;
     let minted = core
-        .mint(AppToken {
-            tenant: &tenant,
-            client_id: &app.client_id,
-            acr: 1,
-            resource: &resource,
-            asked_as,
-        })
+        .mint(AppToken { tenant: &tenant, client_id: &app.client_id, acr: 1, resource: &resource, asked_as })
         .await?;
 
     let seconds = minted.lifetime.as_secs();
@@ -100,12 +80,7 @@ async fn client_credentials(
 }
 
 /// The app, provided that it is present and enabled in the tenant.
-fn present(
-    core: &Core,
-    app: Option<App>,
-    client_id: &str,
-    tenant: &str,
-) -> Result<App, EntraError> {
+fn present(core: &Core, app: Option<App>, client_id: &str, tenant: &str) -> Result<App, EntraError> {
     let client_id = echo(client_id);
     let unknown = || {
         EntraError::aadsts(700016).saying(format!(
@@ -124,9 +99,7 @@ fn present(
         });
     }
     if !app.enabled {
-        return Err(
-            EntraError::aadsts(7000112).saying(format!("Application '{client_id}' is disabled."))
-        );
+        return Err(EntraError::aadsts(7000112).saying(format!("Application '{client_id}' is disabled.")));
     }
     Ok(app)
 }
@@ -138,9 +111,7 @@ fn authenticate(app: &App, asked: &Asked) -> Result<(), EntraError> {
     }
     let basic = asked.basic.as_ref().map(|(_, secret)| secret.as_str());
     let sent = asked.form.get("client_secret").or(basic);
-    let sent = sent
-        .filter(|secret| !secret.is_empty())
-        .ok_or_else(|| EntraError::aadsts(7000216))?;
+    let sent = sent.filter(|secret| !secret.is_empty()).ok_or_else(|| EntraError::aadsts(7000216))?;
     if app.public {
         return Err(EntraError::aadsts(700025));
     }
@@ -171,10 +142,7 @@ fn only_resource(scope: &str) -> Result<&str, EntraError> {
         .filter(|scope| !matches!(*scope, "openid" | "profile" | "email" | "offline_access"));
     let first = scopes.next().unwrap_or_default();
     if scopes.next().is_some() {
-        return Err(invalid(
-            70011,
-            "It names more than one resource or permission.",
-        ));
+        return Err(invalid(70011, "It names more than one resource or permission."));
     }
     let resource = first.strip_suffix("/.default").ok_or_else(|| {
         invalid(

@@ -22,7 +22,6 @@ pub use exchange::Answer;
 pub(crate) use exchange::{ANSWER_LIMIT, ATTEMPT_TIMEOUT, Exchange};
 pub use reqwest_transport::{HttpTransport, HttpTransportBuilder};
 pub use retry::RetryPolicy;
-pub(crate) use retry::retry_after;
 
 use crate::BoxFuture;
 

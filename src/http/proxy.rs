@@ -5,7 +5,7 @@ use std::fmt;
 use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
 
-use crate::error::Error;
+use crate::{env::Env, error::Error};
 
 /// What the environment says of proxies. `HTTP_PROXY` is for plain http, which never leaves the machine here, and so
 /// plays no part.
@@ -19,15 +19,16 @@ struct Proxy {
 
 impl Proxies {
     /// `HTTPS_PROXY`, else `ALL_PROXY`, but for `NO_PROXY`; each in capitals or small letters. Empty is unset.
-    pub(super) fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let first = |names: &[&'static str]| {
-            names.iter().find_map(|name| {
-                let value = lookup(name)?;
-                let value = value.trim();
-                (!value.is_empty()).then(|| (*name, value.to_owned()))
-            })
+    pub(super) fn from_env(env: &Env) -> Result<Self, Error> {
+        let first = |names: &[&'static str]| -> Result<Option<(&'static str, String)>, Error> {
+            for name in names {
+                if let Some(value) = env.get(name)? {
+                    return Ok(Some((*name, value.trim().to_owned())));
+                }
+            }
+            Ok(None)
         };
-        let Some((name, value)) = first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]) else {
+        let Some((name, value)) = first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])? else {
             return Ok(Self(None));
         };
         let url = parse(&value).ok_or_else(|| {
@@ -35,7 +36,7 @@ impl Proxies {
             Error::config(format!("the environment variable {name} is not the URL of a proxy"))
                 .with_advice("write it as http://host:port; https, socks5 and socks5h are understood as well")
         })?;
-        let exempt = first(&["NO_PROXY", "no_proxy"]).map(|(_, list)| list).unwrap_or_default();
+        let exempt = first(&["NO_PROXY", "no_proxy"])?.map(|(_, list)| list).unwrap_or_default();
         let matcher = Matcher::builder().https(String::from(url.as_str())).no(exemptions(&exempt)).build();
         Ok(Self(Some(Proxy { url, matcher })))
     }
@@ -79,9 +80,7 @@ mod tests {
     use super::*;
 
     fn proxies(variables: &[(&str, &str)]) -> Result<Proxies, Error> {
-        Proxies::from_lookup(|name| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-        })
+        Proxies::from_env(&variables.iter().fold(Env::empty(), |env, (name, value)| env.set(*name, *value)))
     }
 
     fn chosen(variables: &[(&str, &str)]) -> Option<String> {

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     BoxFuture,
+    env::Env,
     error::Error,
     sync::{Arc, Mutex},
 };
@@ -208,9 +209,13 @@ impl HttpTransportBuilder {
         Ok(self)
     }
 
-    /// Reads the proxy from `lookup` instead of the process's environment.
-    pub(crate) fn proxies(mut self, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        self.proxies = Some(Proxies::from_lookup(lookup)?);
+    /// Reads the proxy from `env` instead of the process's environment.
+    ///
+    /// # Errors
+    ///
+    /// `Config` where what a variable names is not the URL of a proxy, or not text.
+    pub fn env(mut self, env: &Env) -> Result<Self, Error> {
+        self.proxies = Some(Proxies::from_env(env)?);
         Ok(self)
     }
 
@@ -234,7 +239,7 @@ impl HttpTransportBuilder {
     pub fn build(self) -> Result<HttpTransport, Error> {
         let proxies = match self.proxies {
             Some(proxies) => proxies,
-            None => Proxies::from_lookup(process_environment)?,
+            None => Proxies::from_env(&Env::process())?,
         };
         Ok(HttpTransport(Arc::new(Inner {
             roots: self.roots,
@@ -253,14 +258,6 @@ impl fmt::Debug for HttpTransportBuilder {
             .field("connect_timeout", &self.connect_timeout)
             .finish()
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a transport that is built on its own has no other environment"
-)]
-fn process_environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
 }
 
 impl Inner {

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
 
 use super::{TransportError, TransportErrorKind};
-use crate::clock::Now;
+use crate::{clock::Now, wire::oauth_error::retry_after};
 
 /// A retry that would have less time than this before the deadline is not begun: it would spend a request for an
 /// answer that hardly anyone sees.
@@ -23,6 +23,9 @@ const TOKEN_SERVICE_SPREAD: f64 = 0.5;
 /// to 70 s while it is updated; attempts fall 1, 3, 7, 15, 31, 47, 63 and 79 s after the first.
 const IMDS_FIRST: Duration = Duration::from_secs(1);
 const IMDS_LONGEST: Duration = Duration::from_secs(16);
+/// Where nothing answers at its address this is no virtual machine of Azure: a laptop is not kept waiting for the whole
+/// budget.
+const IMDS_UNANSWERED: u32 = 3;
 
 /// Other managed-identity endpoints: three retries, 1 s apart, as MSAL does. They are processes of the same machine.
 const MANAGED_IDENTITY_ATTEMPTS: u32 = 4;
@@ -32,8 +35,8 @@ const MANAGED_IDENTITY_DELAY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
     statuses: Statuses,
-    /// Failed connections, broken ones, and attempts that took too long.
-    network: bool,
+    /// How many attempts may end without an answer: failed connections, broken ones, and time-outs.
+    unanswered: u32,
     /// In all; `u32::MAX` for as many as the deadline allows.
     attempts: u32,
     first: Duration,
@@ -73,7 +76,7 @@ impl RetryPolicy {
     pub fn token_service() -> Self {
         Self {
             statuses: Statuses::TokenService,
-            network: true,
+            unanswered: TOKEN_SERVICE_ATTEMPTS,
             attempts: TOKEN_SERVICE_ATTEMPTS,
             first: TOKEN_SERVICE_FIRST,
             longest: TOKEN_SERVICE_LONGEST,
@@ -82,12 +85,12 @@ impl RetryPolicy {
         }
     }
 
-    /// For the instance metadata service of a virtual machine: failed and broken connections, time-outs, 404, 410, 429
-    /// and 5xx, for as long as the fetch may take.
+    /// For the instance metadata service of a virtual machine: 404, 410, 429 and 5xx for as long as the fetch may take;
+    /// failed and broken connections and time-outs up to three times.
     pub fn imds() -> Self {
         Self {
             statuses: Statuses::Imds,
-            network: true,
+            unanswered: IMDS_UNANSWERED,
             attempts: u32::MAX,
             first: IMDS_FIRST,
             longest: IMDS_LONGEST,
@@ -101,7 +104,7 @@ impl RetryPolicy {
     pub fn managed_identity() -> Self {
         Self {
             statuses: Statuses::ManagedIdentity,
-            network: true,
+            unanswered: MANAGED_IDENTITY_ATTEMPTS,
             attempts: MANAGED_IDENTITY_ATTEMPTS,
             first: MANAGED_IDENTITY_DELAY,
             longest: MANAGED_IDENTITY_DELAY,
@@ -114,7 +117,7 @@ impl RetryPolicy {
     pub fn none() -> Self {
         Self {
             statuses: Statuses::None,
-            network: false,
+            unanswered: 0,
             attempts: 1,
             first: Duration::ZERO,
             longest: Duration::ZERO,
@@ -142,7 +145,11 @@ impl RetryPolicy {
         random: f64,
     ) -> Option<Now> {
         let Verdict::Retriable(after) = classify(outcome, self, now.wall()) else { return None };
-        if attempts >= self.attempts {
+        let most = match outcome {
+            Outcome::Answered(..) => self.attempts,
+            Outcome::Failed(_) | Outcome::TimedOut => self.unanswered,
+        };
+        if attempts >= most {
             return None;
         }
         let wait = self.delay(attempts, random).max(after.unwrap_or_default());
@@ -171,11 +178,11 @@ pub(super) fn classify(outcome: &Outcome<'_>, policy: &RetryPolicy, wall: System
         Outcome::Answered(status, headers) => {
             (policy.statuses.contains(status.as_u16()), retry_after(headers, wall))
         }
-        Outcome::TimedOut => (policy.network, None),
+        Outcome::TimedOut => (policy.unanswered > 0, None),
         Outcome::Failed(error) => {
             let passing =
                 matches!(error.kind(), TransportErrorKind::Connect | TransportErrorKind::Interrupted);
-            (policy.network && passing, None)
+            (policy.unanswered > 0 && passing, None)
         }
     };
     if retriable { Verdict::Retriable(after) } else { Verdict::Final }
@@ -192,17 +199,6 @@ impl Statuses {
     }
 }
 
-/// The wait that `Retry-After` asks for, as seconds or as a date; `None` where there is none or it makes no sense.
-pub(crate) fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // What has too many digits is a very long time.
-        return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(wall).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::UNIX_EPOCH;
@@ -212,14 +208,13 @@ mod tests {
     use super::*;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT
-    const DATE: Duration = Duration::from_secs(784_111_777);
 
     fn at(seconds: u64) -> Now {
         Now::from_nanos(seconds * 1_000_000_000, seconds * 1_000_000_000)
     }
 
     fn headers(value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())])
+        HeaderMap::from_iter([(http::header::RETRY_AFTER, HeaderValue::from_str(value).unwrap())])
     }
 
     fn retried(policy: &RetryPolicy) -> Vec<u16> {
@@ -286,8 +281,18 @@ mod tests {
         };
         assert!(next(RetryPolicy::token_service(), 2) && !next(RetryPolicy::token_service(), 3));
         assert!(next(RetryPolicy::managed_identity(), 3) && !next(RetryPolicy::managed_identity(), 4));
-        assert!(next(RetryPolicy::imds(), 1_000));
         assert!(!next(RetryPolicy::none(), 1));
+    }
+
+    #[test]
+    fn imds_is_asked_on_while_it_answers_and_given_up_where_nothing_does() {
+        let next = |outcome: Outcome<'_>, attempts| {
+            RetryPolicy::imds().next_attempt(&outcome, attempts, at(0), at(3600), 0.5).is_some()
+        };
+        let gone = || Outcome::Answered(StatusCode::GONE, EMPTY.get_or_init(HeaderMap::new));
+        static EMPTY: std::sync::OnceLock<HeaderMap> = std::sync::OnceLock::new();
+        assert!(next(gone(), 1_000));
+        assert!(next(Outcome::TimedOut, 2) && !next(Outcome::TimedOut, 3));
     }
 
     #[test]
@@ -304,21 +309,5 @@ mod tests {
         assert_eq!(next("soon", 10), Some(at(100).after(TOKEN_SERVICE_FIRST)));
         assert_eq!(next("0", 1), Some(at(100).after(TOKEN_SERVICE_FIRST)));
         assert_eq!(next("0", 0), None);
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-        let after = |value: &str, before: u64| {
-            retry_after(&headers(value), UNIX_EPOCH + DATE - Duration::from_secs(before))
-        };
-        assert_eq!(after("120", 0), Some(Duration::from_secs(120)));
-        assert_eq!(after(date, 30), Some(Duration::from_secs(30)));
-        assert_eq!(after(date, 0), Some(Duration::ZERO));
-        let past = retry_after(&headers(date), UNIX_EPOCH + 2 * DATE);
-        assert_eq!(past, Some(Duration::ZERO));
-        for nonsense in ["", "-1", "1.5", "+3", "soon"] {
-            assert_eq!(after(nonsense, 0), None, "{nonsense}");
-        }
     }
 }

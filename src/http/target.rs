@@ -68,7 +68,7 @@ mod tests {
 
     fn try_route(pool: Pool, uri: &str) -> Option<Route> {
         let proxies =
-            Proxies::from_lookup(|name| (name == "HTTPS_PROXY").then(|| "http://proxy:3128".into())).unwrap();
+            Proxies::from_env(&crate::Env::empty().set("HTTPS_PROXY", "http://proxy:3128")).unwrap();
         route(pool, &parse(&uri.parse().unwrap()).ok()?, &proxies).ok()
     }
 

@@ -65,8 +65,15 @@ impl ClientSecret {
     /// # Errors
     ///
     /// As [`ConfidentialClient::new`].
-    #[expect(clippy::new_ret_no_self, reason = "a name to find the shorthand by; there is nothing else to it")]
-    pub fn new(tenant: &str, client_id: &str, secret: impl Into<Secret>) -> Result<ConfidentialClient, Error> {
+    #[expect(
+        clippy::new_ret_no_self,
+        reason = "a name to find the shorthand by; there is nothing else to it"
+    )]
+    pub fn new(
+        tenant: &str,
+        client_id: &str,
+        secret: impl Into<Secret>,
+    ) -> Result<ConfidentialClient, Error> {
         ConfidentialClient::new(tenant, client_id, ClientAuth::Secret(secret.into()))
     }
 }
@@ -96,7 +103,9 @@ impl ConfidentialClient {
         let tenant = request.requested_tenant().unwrap_or(&self.tenant);
         if matches!(grant, Grant::App) && tenant.is_multi_tenant_alias() {
             return Err(Error::config(format!("tenant: an app token cannot be asked for in `{tenant}`"))
-                .with_advice("Name the tenant by its id or by one of its domains: an app token is of one tenant."));
+                .with_advice(
+                    "Name the tenant by its id or by one of its domains: an app token is of one tenant.",
+                ));
         }
         Ok(tenant)
     }

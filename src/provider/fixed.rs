@@ -22,8 +22,10 @@ impl StaticToken {
     pub fn new(token: impl Into<Secret>) -> Result<Self, Error> {
         let token = token.into();
         if token.is_empty() || !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::config("static token: expected a token without blanks, of visible ASCII characters")
-                .with_advice("Look for a trailing newline where it was read from."));
+            return Err(Error::config(
+                "static token: expected a token without blanks, of visible ASCII characters",
+            )
+            .with_advice("Look for a trailing newline where it was read from."));
         }
         Ok(Self { token, lives: A_CENTURY })
     }

@@ -179,7 +179,12 @@ mod tests {
                 let held = held.then_some(&error);
                 name(decide(Entry { timeline: Some(&timeline), flying, held, renewable }, now))
             };
-            let got = [one(false, false, true), one(false, true, true), one(true, false, true), one(true, true, true)];
+            let got = [
+                one(false, false, true),
+                one(false, true, true),
+                one(true, false, true),
+                one(true, true, true),
+            ];
             assert_eq!(got, wanted, "at {age} s");
             assert_eq!(one(false, false, false), fixed, "at {age} s");
         }

@@ -94,7 +94,10 @@ impl Flight {
 
 impl fmt::Debug for Flight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flight").field("number", &self.number).field("reason", &self.reason).finish_non_exhaustive()
+        f.debug_struct("Flight")
+            .field("number", &self.number)
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
     }
 }
 

@@ -70,7 +70,9 @@ async fn heartbeat(lead: &Lead) -> Infallible {
 
 fn too_long(budget: Duration) -> Error {
     Error::new(ErrorKind::Timeout, format!("the fetch was given up after {} s", budget.as_secs_f32()))
-        .with_advice("See whether the token service can be reached from here, and how long it takes to answer.")
+        .with_advice(
+            "See whether the token service can be reached from here, and how long it takes to answer.",
+        )
 }
 
 impl Engine {
@@ -222,7 +224,8 @@ impl Engine {
         self.holds.leave(key, flight.number, answered);
         cell.set_quiet_until(until);
         // A token in use is worth another try when the hold ends; a key that never had one waits for a caller.
-        let forsaken = |token: &Arc<Token>| now.nanos() >= token.timeline().expiry.saturating_add(nanos(FORSAKEN));
+        let forsaken =
+            |token: &Arc<Token>| now.nanos() >= token.timeline().expiry.saturating_add(nanos(FORSAKEN));
         let kept = if cell.peek().is_none_or(|token| forsaken(&token)) { nanos(FORSAKEN) } else { 0 };
         self.scheduler.look_at(cell, until.max(now.nanos()).saturating_add(kept));
     }

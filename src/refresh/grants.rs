@@ -56,7 +56,9 @@ impl Grants for Alone {
                     ErrorKind::SignInRequired,
                     "this user has not signed in to this broker",
                 )
-                .with_advice("Sign the user in first, or leave the subject out to get the application's own token.")),
+                .with_advice(
+                    "Sign the user in first, or leave the subject out to get the application's own token.",
+                )),
             }
         })
     }

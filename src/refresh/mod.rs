@@ -181,12 +181,7 @@ impl Engine {
     }
 
     /// A caller without a challenge: what to do, or what to start.
-    fn plain_step(
-        &self,
-        cell: &Entry,
-        slow: &Slow,
-        now: Now,
-    ) -> Result<Step, (Reason, Option<Claims>)> {
+    fn plain_step(&self, cell: &Entry, slow: &Slow, now: Now) -> Result<Step, (Reason, Option<Claims>)> {
         let token = cell.usable(now);
         let held = self.holds.check(cell.key(), slow.hold.as_ref(), now, 0);
         let entry = decide::Entry {
@@ -373,8 +368,9 @@ fn renewable(key: &Key) -> bool {
 
 fn runtime() -> Result<Handle, Error> {
     Handle::try_current().map_err(|_| {
-        Error::config("no tokio runtime is running here, and a token has to be fetched")
-            .with_advice("Call from within a tokio runtime with time and IO enabled, or `peek`, which never waits.")
+        Error::config("no tokio runtime is running here, and a token has to be fetched").with_advice(
+            "Call from within a tokio runtime with time and IO enabled, or `peek`, which never waits.",
+        )
     })
 }
 

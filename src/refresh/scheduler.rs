@@ -3,11 +3,7 @@
 //! One task for a broker, started with its first fetch, and asleep until the next entry is due. It holds the engine
 //! weakly and ends with it.
 
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    fmt,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, fmt};
 
 use tokio::{runtime::Handle, sync::Notify};
 

@@ -89,7 +89,12 @@ impl Engine {
         }
     }
 
-    async fn wait_for(self: &Arc<Self>, cell: &Arc<Entry>, flight: &Arc<Flight>, patience: &Patience) -> Waited {
+    async fn wait_for(
+        self: &Arc<Self>,
+        cell: &Arc<Entry>,
+        flight: &Arc<Flight>,
+        patience: &Patience,
+    ) -> Waited {
         let mut landed = flight.watch();
         loop {
             if let Some(outcome) = landed.borrow_and_update().clone() {
@@ -102,7 +107,9 @@ impl Engine {
             };
             let last_moment = spare.as_ref().map(|spare| Now::from_nanos(0, spare.timeline().patience()));
             match spare {
-                Some(spare) if now.nanos() >= spare.timeline().patience() => return Waited::LastMoment(spare),
+                Some(spare) if now.nanos() >= spare.timeline().patience() => {
+                    return Waited::LastMoment(spare);
+                }
                 _ => {}
             }
             if now.has_reached(patience.deadline) {
@@ -111,7 +118,8 @@ impl Engine {
             if now.has_reached(flight.alive_until()) {
                 self.relieve(cell, flight, now);
             }
-            let wake = patience.deadline.min(flight.alive_until()).min(last_moment.unwrap_or(patience.deadline));
+            let wake =
+                patience.deadline.min(flight.alive_until()).min(last_moment.unwrap_or(patience.deadline));
             tokio::select! {
                 biased;
                 _ = landed.changed() => {}
@@ -141,7 +149,10 @@ fn timed_out(cell: &Entry, timeout: Duration) -> Error {
 }
 
 fn no_flight_lasted() -> Error {
-    Error::new(ErrorKind::Unavailable, "fetch after fetch was cut short, or brought a token that had just expired")
-        .with_blame(Blame::Program)
-        .with_advice("Keep the runtime alive for as long as tokens are needed, and look at the machine's clock.")
+    Error::new(
+        ErrorKind::Unavailable,
+        "fetch after fetch was cut short, or brought a token that had just expired",
+    )
+    .with_blame(Blame::Program)
+    .with_advice("Keep the runtime alive for as long as tokens are needed, and look at the machine's clock.")
 }

@@ -47,12 +47,6 @@ impl<'a> TokenForm<'a> {
         self.with("client_secret", secret.expose())
     }
 
-    /// Adds the client's own assertion: a JWT that its certificate or a federated issuer signed.
-    pub(crate) fn with_assertion(self, jwt: &'a Secret) -> Self {
-        self.with("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
-            .with("client_assertion", jwt.expose())
-    }
-
     /// Adds the claims that the token has to say or to prove.
     pub(crate) fn with_claims(self, claims: Option<&'a Claims>) -> Self {
         match claims {
@@ -136,13 +130,9 @@ mod tests {
             refresh.contains(&pair("refresh_token", "token")) && refresh.contains(&pair("client_info", "1"))
         );
         assert!(refresh.contains(&pair("claims", claims.as_str())));
-        let behalf =
-            pairs(TokenForm::on_behalf_of(&id, &token, &scopes).with_claims(None).with_assertion(&token));
+        let behalf = pairs(TokenForm::on_behalf_of(&id, &token, &scopes).with_claims(None));
         assert!(behalf.contains(&pair("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")));
-        assert!(
-            behalf.contains(&pair("assertion", "token"))
-                && behalf.contains(&pair("client_assertion", "token"))
-        );
+        assert!(behalf.contains(&pair("assertion", "token")));
         assert!(behalf.contains(&pair("requested_token_use", "on_behalf_of")));
         assert!(
             behalf.contains(&pair("client_info", "1")) && behalf.iter().all(|(name, _)| name != "claims")

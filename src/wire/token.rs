@@ -46,7 +46,6 @@ pub(crate) struct TokenAnswer {
     /// What was granted, where the service says so.
     pub(crate) scopes: Option<ScopeSet>,
     pub(crate) refresh_token: Option<Secret>,
-    pub(crate) id_token: Option<Secret>,
     pub(crate) client_info: Option<ClientInfo>,
 }
 
@@ -136,7 +135,8 @@ pub(super) fn parse_success(cx: &Answered<'_>, members: Option<Members>) -> Resu
     let mut members = members.unwrap_or_default();
     let access_token = secret(&mut members, "access_token");
     let refresh_token = secret(&mut members, "refresh_token");
-    let id_token = secret(&mut members, "id_token");
+    // Nobody needs it yet, but it is zeroised all the same.
+    drop(secret(&mut members, "id_token"));
     match cx.status {
         200..=299 => {}
         300..=399 => return Err(cx.redirected()),
@@ -164,7 +164,6 @@ pub(super) fn parse_success(cx: &Answered<'_>, members: Option<Members>) -> Resu
         refresh_in: lifetime::refresh_in(&members, lifetime),
         scopes: json::text(&members, "scope").and_then(ScopeSet::granted),
         refresh_token,
-        id_token,
         client_info: json::text(&members, "client_info").and_then(client_info),
     })
 }

@@ -44,7 +44,6 @@ fn a_user_token_brings_what_belongs_to_it() {
     assert_eq!(answer.refresh_in, Some(Duration::from_secs(43200)));
     assert_eq!(answer.scopes.unwrap().as_str(), "a a/.default b openid");
     assert_eq!(answer.refresh_token.unwrap().expose(), "refresh");
-    assert_eq!(answer.id_token.unwrap().expose(), "id");
     assert_eq!(answer.client_info, Some(ClientInfo { uid: "u-1".into(), utid: "t-1".into() }));
 }
 
@@ -66,7 +65,7 @@ fn strange_hints_are_ignored() {
         "token_type": null, "expires_in": 60, "refresh_in": "never", "access_token": "a", "refresh_token": "",
         "id_token": 7, "client_info": "%%%", "scope": ["a"],
     }));
-    assert!(answer.refresh_token.is_none() && answer.id_token.is_none() && answer.client_info.is_none());
+    assert!(answer.refresh_token.is_none() && answer.client_info.is_none());
     assert!(answer.scopes.is_none() && answer.refresh_in.is_none());
 }
 

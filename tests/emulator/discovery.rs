@@ -10,9 +10,7 @@ async fn each_token_is_unique_and_verifies_against_the_published_keys() {
     let first = ask(&emulator, post(TOKEN_PATH, &good())).await.token();
     let second = ask(&emulator, post(TOKEN_PATH, &good())).await.token();
     assert_ne!(first, second);
-    let keys = ask(&emulator, get("/common/discovery/v2.0/keys", &[]))
-        .await
-        .json();
+    let keys = ask(&emulator, get("/common/discovery/v2.0/keys", &[])).await.json();
     assert!(verifies(&first, &keys) && verifies(&second, &keys));
     let (signed, _) = first.rsplit_once('.').unwrap();
     let (_, signature) = second.rsplit_once('.').unwrap();
@@ -22,11 +20,7 @@ async fn each_token_is_unique_and_verifies_against_the_published_keys() {
 #[tokio::test]
 async fn after_a_rotation_old_tokens_verify_until_the_old_key_is_retired() {
     let emulator = Emulator::in_memory();
-    let keys = async || {
-        ask(&emulator, get("/common/discovery/v2.0/keys", &[]))
-            .await
-            .json()
-    };
+    let keys = async || ask(&emulator, get("/common/discovery/v2.0/keys", &[])).await.json();
     let old = ask(&emulator, post(TOKEN_PATH, &good())).await.token();
     emulator.directory().rotate_keys();
     let new = ask(&emulator, post(TOKEN_PATH, &good())).await.token();
@@ -46,45 +40,25 @@ async fn discovery_names_the_tenants_endpoints_and_common_has_a_template() {
     };
     let authority = emulator.authority();
     let body = discover("contoso.test").await.json();
-    assert_eq!(
-        body["issuer"],
-        format!("{authority}/{}/v2.0", sample::TENANT)
-    );
-    assert_eq!(
-        body["token_endpoint"],
-        format!("{authority}/contoso.test/oauth2/v2.0/token")
-    );
-    for absent in [
-        "code_challenge_methods_supported",
-        "revocation_endpoint",
-        "introspection_endpoint",
-    ] {
+    assert_eq!(body["issuer"], format!("{authority}/{}/v2.0", sample::TENANT));
+    assert_eq!(body["token_endpoint"], format!("{authority}/contoso.test/oauth2/v2.0/token"));
+    for absent in ["code_challenge_methods_supported", "revocation_endpoint", "introspection_endpoint"] {
         assert!(body.get(absent).is_none());
     }
-    assert_eq!(
-        discover("common").await.json()["issuer"],
-        format!("{authority}/{{tenantid}}/v2.0")
-    );
-    discover("unknown.test")
-        .await
-        .is_entra_error(400, "invalid_tenant", 90002);
+    assert_eq!(discover("common").await.json()["issuer"], format!("{authority}/{{tenantid}}/v2.0"));
+    discover("unknown.test").await.is_entra_error(400, "invalid_tenant", 90002);
 }
 
 #[tokio::test]
 async fn keys_name_their_issuer_and_no_algorithm() {
     let emulator = Emulator::in_memory();
-    let body = ask(&emulator, get("/common/discovery/v2.0/keys", &[]))
-        .await
-        .json();
+    let body = ask(&emulator, get("/common/discovery/v2.0/keys", &[])).await.json();
     let key = &body["keys"][0];
     assert_eq!(key["kty"], "RSA");
     assert_eq!(key["use"], "sig");
     assert_eq!(key["e"], "AQAB");
     assert_eq!(key["kid"], key["x5t"]);
-    assert_eq!(
-        key["issuer"],
-        format!("{}/{{tenantid}}/v2.0", emulator.authority())
-    );
+    assert_eq!(key["issuer"], format!("{}/{{tenantid}}/v2.0", emulator.authority()));
     assert!(key.get("alg").is_none());
 }
 
@@ -94,16 +68,9 @@ async fn instance_discovery_knows_itself_and_the_public_cloud_and_nobody_else() 
     let ask_about = async |host: &str| {
         let query = encoded(&[
             ("api-version", "1.1"),
-            (
-                "authorization_endpoint",
-                &format!("{host}/contoso.test/oauth2/v2.0/authorize"),
-            ),
+            ("authorization_endpoint", &format!("{host}/contoso.test/oauth2/v2.0/authorize")),
         ]);
-        ask(
-            &emulator,
-            get(&format!("/common/discovery/instance?{query}"), &[]),
-        )
-        .await
+        ask(&emulator, get(&format!("/common/discovery/instance?{query}"), &[])).await
     };
     for host in [emulator.authority(), "https://login.microsoftonline.com"] {
         let body = ask_about(host).await.json();
@@ -111,11 +78,7 @@ async fn instance_discovery_knows_itself_and_the_public_cloud_and_nobody_else() 
         assert!(endpoint.ends_with("/contoso.test/v2.0/.well-known/openid-configuration"));
         assert!(body["metadata"][0]["aliases"].is_array());
     }
-    ask_about("https://login.evil.test")
-        .await
-        .is_entra_error(400, "invalid_instance", 50049);
+    ask_about("https://login.evil.test").await.is_entra_error(400, "invalid_instance", 50049);
     let bare = Request::get("/common/discovery/instance?api-version=1.1").body(Default::default());
-    ask(&emulator, bare.unwrap())
-        .await
-        .is_entra_error(400, "invalid_request", 900144);
+    ask(&emulator, bare.unwrap()).await.is_entra_error(400, "invalid_request", 900144);
 }

@@ -13,12 +13,8 @@ async fn delays_add_up_and_leave_the_answer_to_the_next_fault() {
     let clock = Clock::new();
     let emulator = clock.builder().in_memory();
     let start = clock.seconds();
-    emulator
-        .faults()
-        .add(fault().delay(Duration::from_secs(10)));
-    emulator
-        .faults()
-        .add(fault().error(90033).delay(Duration::from_secs(20)));
+    emulator.faults().add(fault().delay(Duration::from_secs(10)));
+    emulator.faults().add(fault().error(90033).delay(Duration::from_secs(20)));
     emulator.faults().add(fault().error(90055));
     let mine = emulator.clone();
     let asking = tokio::spawn(async move { ask(&mine, post(TOKEN_PATH, &good())).await });
@@ -28,10 +24,7 @@ async fn delays_add_up_and_leave_the_answer_to_the_next_fault() {
     tokio::task::yield_now().await;
     assert!(!asking.is_finished());
     clock.advance(Duration::from_secs(1));
-    asking
-        .await
-        .unwrap()
-        .is_entra_error(503, "temporarily_unavailable", 90033);
+    asking.await.unwrap().is_entra_error(503, "temporarily_unavailable", 90033);
     assert_eq!(clock.seconds() - start, 30);
 }
 
@@ -47,15 +40,7 @@ async fn the_first_match_wins_and_counts_are_used_up() {
     for entry in emulator.journal().entries() {
         codes.push((entry.status.unwrap(), entry.aadsts));
     }
-    assert_eq!(
-        codes,
-        [
-            (503, Some(90033)),
-            (503, Some(90033)),
-            (429, Some(90055)),
-            (200, None)
-        ]
-    );
+    assert_eq!(codes, [(503, Some(90033)), (503, Some(90033)), (429, Some(90055)), (200, None)]);
 }
 
 #[tokio::test]
@@ -104,9 +89,7 @@ async fn filters_narrow_a_fault() {
     }
     let emulator = Emulator::in_memory();
     let one = Fault::on(Endpoint::Identity).client(sample::USER_IDENTITY);
-    emulator
-        .faults()
-        .add(one.resource("https://storage.azure.com").status(500));
+    emulator.faults().add(one.resource("https://storage.azure.com").status(500));
     let metadata = [("metadata", "true")];
     assert_eq!(identify(&emulator, get(IMDS, &metadata)).await.status, 200);
     let path = format!("{IMDS}&client_id={}", sample::USER_IDENTITY);

@@ -16,9 +16,7 @@ async fn both_ways(fault: Fault) -> [Answer; 2] {
     let emulator = Emulator::start().await.unwrap();
     emulator.faults().add(fault);
     let in_memory = ask(&emulator, post(TOKEN_PATH, &good())).await;
-    let response = send(&client(), emulator.authority(), post(TOKEN_PATH, &good()))
-        .await
-        .unwrap();
+    let response = send(&client(), emulator.authority(), post(TOKEN_PATH, &good())).await.unwrap();
     [in_memory, read(response).await.unwrap()]
 }
 
@@ -27,13 +25,8 @@ async fn broken_both_ways(fault: Fault) -> (Broken, reqwest::Error, Emulator) {
     let emulator = Emulator::start().await.unwrap();
     emulator.faults().add(fault);
     let request = || post(TOKEN_PATH, &good());
-    let broken = emulator
-        .call(Endpoint::TokenService, request())
-        .await
-        .unwrap_err();
-    let error = send(&client(), emulator.authority(), request())
-        .await
-        .unwrap_err();
+    let broken = emulator.call(Endpoint::TokenService, request()).await.unwrap_err();
+    let error = send(&client(), emulator.authority(), request()).await.unwrap_err();
     (broken, error, emulator)
 }
 
@@ -63,9 +56,7 @@ async fn a_success_status_keeps_the_answer() {
 #[tokio::test]
 async fn identity_errors_of_a_status_have_their_endpoints_own_shape() {
     let emulator = Emulator::in_memory();
-    emulator
-        .faults()
-        .add(Fault::on(Endpoint::Identity).status(410));
+    emulator.faults().add(Fault::on(Endpoint::Identity).status(410));
     let answer = identify(&emulator, get(IMDS, &[("metadata", "true")])).await;
     assert_eq!(answer.status, 410);
     assert!(answer.json()["error"].is_string() && answer.json().get("error_codes").is_none());
@@ -106,24 +97,12 @@ async fn an_aadsts_number_brings_its_whole_error() {
 #[tokio::test]
 async fn an_aadsts_number_shows_in_identity_answers_too() {
     let emulator = Emulator::in_memory();
-    emulator
-        .faults()
-        .add(Fault::on(Endpoint::Identity).error(700016));
+    emulator.faults().add(Fault::on(Endpoint::Identity).error(700016));
     let imds = identify(&emulator, get(IMDS, &[])).await.json();
     assert_eq!(imds["error"], "unauthorized_client");
-    assert!(
-        imds["error_description"]
-            .as_str()
-            .unwrap()
-            .starts_with("AADSTS700016: ")
-    );
+    assert!(imds["error_description"].as_str().unwrap().starts_with("AADSTS700016: "));
     let app_service = identify(&emulator, get(APP_SERVICE, &[])).await.json();
-    assert!(
-        app_service["message"]
-            .as_str()
-            .unwrap()
-            .starts_with("AADSTS700016: ")
-    );
+    assert!(app_service["message"].as_str().unwrap().starts_with("AADSTS700016: "));
 }
 
 #[tokio::test]
@@ -158,10 +137,7 @@ async fn a_merge_bends_a_success_and_leaves_an_error_alone() {
 
 #[tokio::test]
 async fn a_refused_request_never_arrives() {
-    for fault in [
-        fault().refuse(),
-        fault().client(sample::SECRET_APP).refuse(),
-    ] {
+    for fault in [fault().refuse(), fault().client(sample::SECRET_APP).refuse()] {
         let (broken, _, emulator) = broken_both_ways(fault).await;
         assert_eq!(broken, Broken::Refused);
         assert_eq!(emulator.journal().refused(), 2);
@@ -183,24 +159,15 @@ async fn a_body_is_cut_after_so_many_bytes_of_the_announced_length() {
     let emulator = Emulator::start().await.unwrap();
     emulator.faults().add(fault().cut_body(10));
     let request = post(TOKEN_PATH, &good());
-    let response = emulator
-        .call(Endpoint::TokenService, request)
-        .await
-        .unwrap();
-    let length: usize = response.headers()["content-length"]
-        .to_str()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let response = emulator.call(Endpoint::TokenService, request).await.unwrap();
+    let length: usize = response.headers()["content-length"].to_str().unwrap().parse().unwrap();
     assert!(length > 1000);
     let mut body = response.into_body();
     assert_eq!(frame(&mut body).await.unwrap().unwrap().len(), 10);
     assert!(frame(&mut body).await.unwrap().is_err());
 
     let request = post(TOKEN_PATH, &good());
-    let mut response = send(&client(), emulator.authority(), request)
-        .await
-        .unwrap();
+    let mut response = send(&client(), emulator.authority(), request).await.unwrap();
     assert!(response.content_length().unwrap() > 1000);
     assert_eq!(response.chunk().await.unwrap().unwrap().len(), 10);
     assert!(response.chunk().await.is_err());
@@ -210,14 +177,8 @@ async fn a_body_is_cut_after_so_many_bytes_of_the_announced_length() {
 async fn a_dripping_body_arrives_whole_in_its_own_time() {
     let clock = Clock::new();
     let emulator = clock.builder().in_memory();
-    emulator.faults().add(
-        fault()
-            .body("text/plain", "abcde")
-            .drip(2, Duration::from_secs(60)),
-    );
-    let response = emulator
-        .call(Endpoint::TokenService, post(TOKEN_PATH, &good()))
-        .await;
+    emulator.faults().add(fault().body("text/plain", "abcde").drip(2, Duration::from_secs(60)));
+    let response = emulator.call(Endpoint::TokenService, post(TOKEN_PATH, &good())).await;
     let mut body = response.unwrap().into_body();
     for expected in ["ab", "cd", "e"] {
         let early = tokio::time::timeout(Duration::from_millis(1), frame(&mut body)).await;
@@ -237,18 +198,13 @@ async fn a_huge_body_has_no_announced_length_and_comes_piece_by_piece() {
     let terabyte = 1 << 40;
     let emulator = Emulator::start().await.unwrap();
     emulator.faults().add(fault().huge(terabyte));
-    let response = emulator
-        .call(Endpoint::TokenService, post(TOKEN_PATH, &good()))
-        .await
-        .unwrap();
+    let response = emulator.call(Endpoint::TokenService, post(TOKEN_PATH, &good())).await.unwrap();
     assert!(response.headers().get("content-length").is_none());
     let mut body = response.into_body();
     assert!(frame(&mut body).await.unwrap().unwrap().len() <= 64 * 1024);
 
     let request = post(TOKEN_PATH, &good());
-    let mut response = send(&client(), emulator.authority(), request)
-        .await
-        .unwrap();
+    let mut response = send(&client(), emulator.authority(), request).await.unwrap();
     assert_eq!(response.content_length(), None);
     let mut read = 0;
     while read < 1 << 20 {
@@ -274,9 +230,7 @@ async fn a_hanging_request_is_in_the_journal_and_gets_no_answer() {
     emulator.faults().add(fault().hang());
     let (there, mine) = (emulator.clone(), emulator.clone());
     let over_socket = tokio::spawn(async move {
-        send(&client(), there.authority(), post(TOKEN_PATH, &good()))
-            .await
-            .map(|_| ())
+        send(&client(), there.authority(), post(TOKEN_PATH, &good())).await.map(|_| ())
     });
     let in_memory = tokio::spawn(async move { ask(&mine, post(TOKEN_PATH, &good())).await });
     emulator.journal().wait_for(2).await;
@@ -290,17 +244,10 @@ async fn a_hanging_request_is_in_the_journal_and_gets_no_answer() {
 async fn a_delay_passes_on_the_emulators_clock_after_the_arrival_is_journaled() {
     let clock = Clock::new();
     let emulator = clock.builder().start().await.unwrap();
-    emulator
-        .faults()
-        .add(fault().delay(Duration::from_secs(3600)));
+    emulator.faults().add(fault().delay(Duration::from_secs(3600)));
     let (there, mine) = (emulator.clone(), emulator.clone());
     let over_socket = tokio::spawn(async move {
-        read(
-            send(&client(), there.authority(), post(TOKEN_PATH, &good()))
-                .await
-                .unwrap(),
-        )
-        .await
+        read(send(&client(), there.authority(), post(TOKEN_PATH, &good())).await.unwrap()).await
     });
     let in_memory = tokio::spawn(async move { ask(&mine, post(TOKEN_PATH, &good())).await });
     emulator.journal().wait_for(2).await;

@@ -25,10 +25,7 @@ async fn imds_answers_strings_only() {
     let clock = Clock::new();
     let emulator = clock.builder().in_memory();
     let body = imds(&emulator, "").await.json();
-    assert!(
-        body.as_object().unwrap().values().all(Value::is_string),
-        "{body}"
-    );
+    assert!(body.as_object().unwrap().values().all(Value::is_string), "{body}");
     assert_eq!(body["expires_in"], "3599");
     assert_eq!(body["ext_expires_in"], "3599");
     assert_eq!(body["expires_on"], (clock.seconds() + 3599).to_string());
@@ -77,10 +74,7 @@ async fn imds_finds_a_user_assigned_identity_by_each_of_its_ids() {
     }
     // That name is App Service's: here it selects nothing.
     let other = format!("&mi_res_id={}", encode(sample::USER_IDENTITY_RESOURCE_ID));
-    assert_eq!(
-        imds(&emulator, &other).await.json()["client_id"],
-        sample::SYSTEM_IDENTITY
-    );
+    assert_eq!(imds(&emulator, &other).await.json()["client_id"], sample::SYSTEM_IDENTITY);
 }
 
 #[tokio::test]
@@ -110,27 +104,16 @@ async fn a_machine_without_a_system_identity_answers_with_its_only_user_assigned
     let emulator = Emulator::in_memory();
     let directory = emulator.directory();
     assert!(directory.remove_identity(sample::SYSTEM_IDENTITY));
-    assert_eq!(
-        imds(&emulator, "").await.json()["client_id"],
-        sample::USER_IDENTITY
-    );
+    assert_eq!(imds(&emulator, "").await.json()["client_id"], sample::USER_IDENTITY);
 
     directory.add_identity(ManagedIdentity::user("another", sample::TENANT));
     let answer = imds(&emulator, "").await;
     assert_eq!(answer.status, 400);
-    assert!(
-        answer.json()["error_description"]
-            .as_str()
-            .unwrap()
-            .starts_with("Multiple")
-    );
+    assert!(answer.json()["error_description"].as_str().unwrap().starts_with("Multiple"));
 
     directory.remove_identity("another");
     directory.remove_identity(sample::USER_IDENTITY);
-    assert_eq!(
-        imds(&emulator, "").await.json()["error_description"],
-        "Identity not found"
-    );
+    assert_eq!(imds(&emulator, "").await.json()["error_description"], "Identity not found");
 }
 
 #[tokio::test]
@@ -181,10 +164,7 @@ async fn app_service_wants_its_header_and_spells_errors_its_own_way() {
 #[tokio::test]
 async fn without_the_cache_every_answer_is_a_new_token() {
     let emulator = Emulator::in_memory();
-    assert_ne!(
-        imds(&emulator, "").await.token(),
-        imds(&emulator, "").await.token()
-    );
+    assert_ne!(imds(&emulator, "").await.token(), imds(&emulator, "").await.token());
 }
 
 #[tokio::test]
@@ -197,12 +177,7 @@ async fn with_the_cache_the_same_token_comes_until_near_its_expiry() {
     let again = imds(&emulator, "").await;
     assert_eq!(again.token(), first);
     assert_eq!(again.json()["expires_in"], "599");
-    assert_ne!(
-        imds(&emulator, &format!("&client_id={}", sample::USER_IDENTITY))
-            .await
-            .token(),
-        first
-    );
+    assert_ne!(imds(&emulator, &format!("&client_id={}", sample::USER_IDENTITY)).await.token(), first);
     clock.advance(Duration::from_secs(300));
     assert_ne!(imds(&emulator, "").await.token(), first);
 }

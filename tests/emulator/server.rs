@@ -25,9 +25,7 @@ async fn both_endpoints_answer_over_sockets() {
         assert!(verifies(&token, &read(keys).await.unwrap().json()));
     }
     let imds = get(IMDS, &[("metadata", "true")]);
-    let response = send(&client, emulator.identity_endpoint(), imds)
-        .await
-        .unwrap();
+    let response = send(&client, emulator.identity_endpoint(), imds).await.unwrap();
     assert_eq!(response.status(), 200);
     // What belongs to one endpoint is not at the other.
     let astray = get(IMDS, &[("metadata", "true")]);
@@ -41,12 +39,7 @@ async fn tls_is_accepted_by_a_client_that_trusts_the_emulators_own_authority_and
     assert!(emulator.authority().starts_with("https://127.0.0.1:"));
     assert!(emulator.identity_endpoint().starts_with("http://"));
     let ca = reqwest::Certificate::from_pem(emulator.ca_pem().unwrap().as_bytes()).unwrap();
-    let address = emulator
-        .authority()
-        .strip_prefix("https://")
-        .unwrap()
-        .parse()
-        .unwrap();
+    let address = emulator.authority().strip_prefix("https://").unwrap().parse().unwrap();
     let trusting = reqwest::Client::builder()
         .no_proxy()
         .tls_certs_only([ca])
@@ -56,16 +49,10 @@ async fn tls_is_accepted_by_a_client_that_trusts_the_emulators_own_authority_and
     let localhost = format!("https://localhost:{}", address.port());
     let cloud = format!("https://login.microsoftonline.com:{}", address.port());
     for base in [emulator.authority(), &localhost, &cloud] {
-        let response = send(&trusting, base, post(TOKEN_PATH, &good()))
-            .await
-            .unwrap();
+        let response = send(&trusting, base, post(TOKEN_PATH, &good())).await.unwrap();
         assert_eq!(response.status(), 200);
     }
-    assert!(
-        send(&client(), emulator.authority(), post(TOKEN_PATH, &good()))
-            .await
-            .is_err()
-    );
+    assert!(send(&client(), emulator.authority(), post(TOKEN_PATH, &good())).await.is_err());
 }
 
 #[tokio::test]
@@ -79,26 +66,14 @@ async fn only_loopback_addresses_are_listened_on() {
         let error = builder.start().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
-    let start = Emulator::builder()
-        .listen("127.0.0.2:0".parse().unwrap())
-        .start();
-    assert!(
-        start
-            .await
-            .unwrap()
-            .authority()
-            .starts_with("http://127.0.0.2:")
-    );
+    let start = Emulator::builder().listen("127.0.0.2:0".parse().unwrap()).start();
+    assert!(start.await.unwrap().authority().starts_with("http://127.0.0.2:"));
 }
 
 #[tokio::test]
 async fn the_emulator_ends_with_its_last_clone() {
     let emulator = Emulator::start().await.unwrap();
-    let address = emulator
-        .authority()
-        .strip_prefix("http://")
-        .unwrap()
-        .to_owned();
+    let address = emulator.authority().strip_prefix("http://").unwrap().to_owned();
     let mut open = TcpStream::connect(&address).await.unwrap();
     let clone = emulator.clone();
     drop(emulator);
@@ -117,10 +92,7 @@ fn in_memory_it_is_made_without_a_runtime() {
     let emulator = Emulator::in_memory();
     assert_eq!(emulator.authority(), "http://127.0.0.1:1");
     assert!(emulator.ca_pem().is_none());
-    assert_eq!(
-        Emulator::builder().tls().in_memory().authority(),
-        "https://127.0.0.1:1"
-    );
+    assert_eq!(Emulator::builder().tls().in_memory().authority(), "https://127.0.0.1:1");
 }
 
 #[test]
@@ -133,14 +105,7 @@ fn without_a_runtime_starting_is_an_error_and_no_panic() {
 #[tokio::test]
 async fn unknown_paths_and_wrong_methods_are_answered() {
     let emulator = Emulator::in_memory();
-    for path in [
-        "/",
-        "/x",
-        "//",
-        "/contoso.test/oauth2/v2.0/",
-        "/%ff/%00",
-        "/a/b/c/d/e/f",
-    ] {
+    for path in ["/", "/x", "//", "/contoso.test/oauth2/v2.0/", "/%ff/%00", "/a/b/c/d/e/f"] {
         let answer = ask(&emulator, get(path, &[])).await;
         assert_eq!(answer.status, 404, "{path}");
         assert_eq!(answer.json()["error"], "not_found");
@@ -160,16 +125,9 @@ async fn unknown_paths_and_wrong_methods_are_answered() {
 #[tokio::test]
 async fn a_wrong_content_type_hides_the_form() {
     let emulator = Emulator::in_memory();
-    for content_type in [
-        "application/json",
-        "multipart/form-data",
-        "",
-        "text/plain; charset=utf-8",
-    ] {
+    for content_type in ["application/json", "multipart/form-data", "", "text/plain; charset=utf-8"] {
         let mut request = post(TOKEN_PATH, &good());
-        request
-            .headers_mut()
-            .insert("content-type", content_type.parse().unwrap());
+        request.headers_mut().insert("content-type", content_type.parse().unwrap());
         let answer = ask(&emulator, request).await;
         answer.is_entra_error(400, "invalid_request", 900144);
     }
@@ -178,24 +136,14 @@ async fn a_wrong_content_type_hides_the_form() {
 #[tokio::test]
 async fn malformed_requests_are_answered() {
     let emulator = Emulator::in_memory();
-    for body in [
-        &b"%%%&&&==="[..],
-        b"grant_type=%ff%fe&scope=\xff",
-        b"\0\0\0",
-        b"&",
-        b"grant_type",
-    ] {
+    for body in [&b"%%%&&&==="[..], b"grant_type=%ff%fe&scope=\xff", b"\0\0\0", b"&", b"grant_type"] {
         let mut request = post(TOKEN_PATH, &[]);
         *request.body_mut() = bytes::Bytes::copy_from_slice(body);
         assert_eq!(ask(&emulator, request).await.status, 400);
     }
     let mut request = post(TOKEN_PATH, &without("client_secret"));
-    request
-        .headers_mut()
-        .insert("authorization", "Basic !!!".parse().unwrap());
-    ask(&emulator, request)
-        .await
-        .is_entra_error(401, "invalid_client", 7000216);
+    request.headers_mut().insert("authorization", "Basic !!!".parse().unwrap());
+    ask(&emulator, request).await.is_entra_error(401, "invalid_client", 7000216);
 }
 
 #[tokio::test]
@@ -207,9 +155,7 @@ async fn a_body_over_a_mebibyte_is_answered_with_413_however_it_comes() {
         request
     };
     assert_eq!(ask(&emulator, request()).await.status, 413);
-    let response = send(&client(), emulator.authority(), request())
-        .await
-        .unwrap();
+    let response = send(&client(), emulator.authority(), request()).await.unwrap();
     assert_eq!(response.status(), 413);
 }
 
@@ -217,20 +163,14 @@ async fn a_body_over_a_mebibyte_is_answered_with_413_however_it_comes() {
 async fn noise_on_a_socket_leaves_the_others_served() {
     let emulator = Emulator::start().await.unwrap();
     let address = emulator.authority().strip_prefix("http://").unwrap();
-    for noise in [
-        &b"\x16\x03\x01\x02\x00\x01"[..],
-        b"GET\r\n\r\n",
-        b"POST / HTTP/9.9\r\n\r\n",
-    ] {
+    for noise in [&b"\x16\x03\x01\x02\x00\x01"[..], b"GET\r\n\r\n", b"POST / HTTP/9.9\r\n\r\n"] {
         let mut socket = TcpStream::connect(address).await.unwrap();
         socket.write_all(noise).await.unwrap();
         socket.shutdown().await.unwrap();
         let _ = socket.read_to_end(&mut Vec::new()).await;
     }
     let mut slow = TcpStream::connect(address).await.unwrap();
-    slow.write_all(b"POST /contoso.test/oauth2/v2.0/token HTTP/1.1\r\nhost:")
-        .await
-        .unwrap();
+    slow.write_all(b"POST /contoso.test/oauth2/v2.0/token HTTP/1.1\r\nhost:").await.unwrap();
     let response = send(&client(), emulator.authority(), post(TOKEN_PATH, &good())).await;
     assert_eq!(response.unwrap().status(), 200);
     assert_eq!(emulator.journal().len(), 1);
@@ -241,18 +181,9 @@ async fn the_journal_tells_what_was_asked_and_answered() {
     let clock = Clock::new();
     let emulator = clock.builder().in_memory();
     let mut request = post(TOKEN_PATH, &good());
-    request
-        .headers_mut()
-        .insert("x-client-sku", "rust".parse().unwrap());
+    request.headers_mut().insert("x-client-sku", "rust".parse().unwrap());
     ask(&emulator, request).await;
-    ask(
-        &emulator,
-        post(
-            "/contoso.test/oauth2/v2.0/token",
-            &with("client_secret", "wrong"),
-        ),
-    )
-    .await;
+    ask(&emulator, post("/contoso.test/oauth2/v2.0/token", &with("client_secret", "wrong"))).await;
     let path = format!("{IMDS}&client_id={}", sample::USER_IDENTITY);
     identify(&emulator, get(&path, &[("metadata", "true")])).await;
 
@@ -260,10 +191,7 @@ async fn the_journal_tells_what_was_asked_and_answered() {
     assert_eq!((first.number, second.number, third.number), (1, 2, 3));
     assert_eq!(first.at, clock.now());
     assert_eq!(first.endpoint, Endpoint::TokenService);
-    assert_eq!(
-        (first.method.as_str(), first.path.as_str()),
-        ("POST", TOKEN_PATH)
-    );
+    assert_eq!((first.method.as_str(), first.path.as_str()), ("POST", TOKEN_PATH));
     assert_eq!(first.tenant.as_deref(), Some(sample::TENANT));
     assert_eq!(first.client_id.as_deref(), Some(sample::SECRET_APP));
     assert_eq!(first.grant_type.as_deref(), Some("client_credentials"));
@@ -285,26 +213,15 @@ async fn nothing_secret_is_in_the_journal_or_in_any_debug_text() {
     let token = ask(&emulator, post(TOKEN_PATH, &good())).await.token();
     let mut request = post(TOKEN_PATH, &without("client_secret"));
     let header = basic(sample::SECRET_APP, sample::SECRET);
-    request
-        .headers_mut()
-        .insert("authorization", header.parse().unwrap());
+    request.headers_mut().insert("authorization", header.parse().unwrap());
     assert_eq!(ask(&emulator, request).await.status, 200);
-    ask(
-        &emulator,
-        post(TOKEN_PATH, &with("client_assertion", "an.assertion.here")),
-    )
-    .await;
+    ask(&emulator, post(TOKEN_PATH, &with("client_assertion", "an.assertion.here"))).await;
     let headers = [("x-identity-header", sample::APP_SERVICE_HEADER)];
-    assert_eq!(
-        identify(&emulator, get(APP_SERVICE, &headers)).await.status,
-        200
-    );
+    assert_eq!(identify(&emulator, get(APP_SERVICE, &headers)).await.status, 200);
     let fault = Fault::on(Endpoint::TokenService).body("text/plain", "in the body");
     let fault_text = format!("{fault:?}");
     emulator.faults().add(fault);
-    let answer = emulator
-        .call(Endpoint::TokenService, post(TOKEN_PATH, &good()))
-        .await;
+    let answer = emulator.call(Endpoint::TokenService, post(TOKEN_PATH, &good())).await;
 
     let everything = format!(
         "{:?} {emulator:?} {:#?} {:?} {fault_text} {answer:?} {:?}",
@@ -352,17 +269,12 @@ async fn waiting_ends_at_the_arrival_and_clearing_starts_over() {
 #[tokio::test]
 async fn the_journal_is_bounded_and_still_counts() {
     let emulator = Emulator::in_memory();
-    emulator
-        .faults()
-        .add(Fault::on(Endpoint::TokenService).body("text/plain", ""));
+    emulator.faults().add(Fault::on(Endpoint::TokenService).body("text/plain", ""));
     let long = format!("/{}", "x".repeat(5000));
     ask(&emulator, get(&long, &[])).await;
     assert!(emulator.journal().entries()[0].path.len() < 1000);
     for _ in 0..100_010 {
-        emulator
-            .call(Endpoint::TokenService, get("/", &[]))
-            .await
-            .unwrap();
+        emulator.call(Endpoint::TokenService, get("/", &[])).await.unwrap();
     }
     assert_eq!(emulator.journal().len(), 100_011);
     let entries = emulator.journal().entries();

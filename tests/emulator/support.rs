@@ -1,10 +1,6 @@
 //! Asking the emulator, in memory and over a socket, and reading what it answers.
 #![allow(dead_code, reason = "not every test file needs all of it")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "what goes wrong here fails a test"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use aws_lc_rs::rsa::PublicKeyComponents;
 use aws_lc_rs::signature::RSA_PKCS1_2048_8192_SHA256;
@@ -24,8 +20,7 @@ pub(crate) const STORAGE_SCOPE: &str = "https://storage.azure.com/.default";
 pub(crate) const TOKEN_PATH: &str = "/11111111-2222-3333-4444-555555555555/oauth2/v2.0/token";
 pub(crate) const IMDS: &str =
     "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://storage.azure.com";
-pub(crate) const APP_SERVICE: &str =
-    "/msi/token?api-version=2019-08-01&resource=https://storage.azure.com";
+pub(crate) const APP_SERVICE: &str = "/msi/token?api-version=2019-08-01&resource=https://storage.azure.com";
 
 /// An answer that was read to its end.
 #[derive(Debug)]
@@ -63,10 +58,7 @@ impl Answer {
         assert_eq!(body["error_codes"], serde_json::json!([code]), "{body}");
         let description = body["error_description"].as_str().unwrap();
         let text = |name: &str| body[name].as_str().unwrap().to_owned();
-        assert!(
-            description.starts_with(&format!("AADSTS{code}: ")),
-            "{description}"
-        );
+        assert!(description.starts_with(&format!("AADSTS{code}: ")), "{description}");
         assert!(description.ends_with(&format!(
             " Trace ID: {} Correlation ID: {} Timestamp: {}",
             text("trace_id"),
@@ -87,9 +79,7 @@ pub(crate) fn claims(token: &str) -> Value {
 /// Whether the token is signed by the key of the set that its header names.
 pub(crate) fn verifies(token: &str, jwks: &Value) -> bool {
     let (signed, signature) = token.rsplit_once('.').unwrap();
-    let header = URL_SAFE_NO_PAD
-        .decode(signed.split('.').next().unwrap())
-        .unwrap();
+    let header = URL_SAFE_NO_PAD.decode(signed.split('.').next().unwrap()).unwrap();
     let header: Value = serde_json::from_slice(&header).unwrap();
     assert_eq!(header["alg"], "RS256");
     let keys = jwks["keys"].as_array().unwrap();
@@ -98,18 +88,13 @@ pub(crate) fn verifies(token: &str, jwks: &Value) -> bool {
     };
     let part = |name: &str| URL_SAFE_NO_PAD.decode(key[name].as_str().unwrap()).unwrap();
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
-    PublicKeyComponents {
-        n: part("n"),
-        e: part("e"),
-    }
-    .verify(&RSA_PKCS1_2048_8192_SHA256, signed.as_bytes(), &signature)
-    .is_ok()
+    PublicKeyComponents { n: part("n"), e: part("e") }
+        .verify(&RSA_PKCS1_2048_8192_SHA256, signed.as_bytes(), &signature)
+        .is_ok()
 }
 
 pub(crate) fn encoded(form: &[(&str, &str)]) -> String {
-    url::form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(form)
-        .finish()
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish()
 }
 
 /// The good request, as form pairs, for a test to spoil.
@@ -129,10 +114,7 @@ pub(crate) fn with(name: &'static str, value: &'static str) -> Vec<(&'static str
 }
 
 pub(crate) fn without(name: &str) -> Vec<(&'static str, &'static str)> {
-    good()
-        .into_iter()
-        .filter(|(found, _)| *found != name)
-        .collect()
+    good().into_iter().filter(|(found, _)| *found != name).collect()
 }
 
 pub(crate) fn post(path: &str, form: &[(&str, &str)]) -> Request<Bytes> {
@@ -152,10 +134,7 @@ pub(crate) fn get(path: &str, headers: &[(&str, &str)]) -> Request<Bytes> {
 
 pub(crate) fn basic(client: &str, secret: &str) -> String {
     let half = |text: &str| encoded(&[("v", text)])[2..].to_owned();
-    format!(
-        "Basic {}",
-        STANDARD.encode(format!("{}:{}", half(client), half(secret)))
-    )
+    format!("Basic {}", STANDARD.encode(format!("{}:{}", half(client), half(secret))))
 }
 
 pub(crate) async fn frame(body: &mut Body) -> Option<Result<Bytes, BodyCut>> {
@@ -173,18 +152,12 @@ pub(crate) async fn call(
     while let Some(data) = frame(&mut body).await {
         bytes.extend_from_slice(&data.expect("a whole body"));
     }
-    Ok(Answer {
-        status: parts.status,
-        headers: parts.headers,
-        body: bytes.into(),
-    })
+    Ok(Answer { status: parts.status, headers: parts.headers, body: bytes.into() })
 }
 
 /// Asks the token service in memory.
 pub(crate) async fn ask(emulator: &Emulator, request: Request<Bytes>) -> Answer {
-    call(emulator, Endpoint::TokenService, request)
-        .await
-        .unwrap()
+    call(emulator, Endpoint::TokenService, request).await.unwrap()
 }
 
 /// Asks the identity endpoint in memory.
@@ -230,9 +203,7 @@ pub(crate) struct Clock(watch::Sender<SystemTime>);
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(
-            UNIX_EPOCH + Duration::from_secs(1_800_000_000),
-        ))
+        Self(watch::Sender::new(UNIX_EPOCH + Duration::from_secs(1_800_000_000)))
     }
 
     pub(crate) fn now(&self) -> SystemTime {

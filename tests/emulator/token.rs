@@ -16,10 +16,7 @@ async fn a_right_secret_gets_a_token_and_nothing_else() {
     let body = answer.json();
     let mut members: Vec<_> = body.as_object().unwrap().keys().cloned().collect();
     members.sort();
-    assert_eq!(
-        members,
-        ["access_token", "expires_in", "ext_expires_in", "token_type"]
-    );
+    assert_eq!(members, ["access_token", "expires_in", "ext_expires_in", "token_type"]);
     assert_eq!(body["token_type"], "Bearer");
     assert_eq!(body["expires_in"], 3599);
     assert_eq!(body["ext_expires_in"], 3599);
@@ -29,10 +26,7 @@ async fn a_right_secret_gets_a_token_and_nothing_else() {
 #[tokio::test]
 async fn a_secret_may_come_as_http_basic_with_each_half_form_encoded() {
     let emulator = Emulator::in_memory();
-    let form = [
-        ("grant_type", "client_credentials"),
-        ("scope", STORAGE_SCOPE),
-    ];
+    let form = [("grant_type", "client_credentials"), ("scope", STORAGE_SCOPE)];
     let ask_with = async |secret| {
         let mut request = post(TOKEN_PATH, &form);
         let value = basic(sample::SECRET_APP, secret).parse().unwrap();
@@ -40,12 +34,8 @@ async fn a_secret_may_come_as_http_basic_with_each_half_form_encoded() {
         ask(&emulator, request).await
     };
     assert_eq!(ask_with(sample::SECRET).await.status, 200);
-    ask_with("wrong")
-        .await
-        .is_entra_error(401, "invalid_client", 7000215);
-    ask_with("")
-        .await
-        .is_entra_error(401, "invalid_client", 7000216);
+    ask_with("wrong").await.is_entra_error(401, "invalid_client", 7000215);
+    ask_with("").await.is_entra_error(401, "invalid_client", 7000216);
 }
 
 #[tokio::test]
@@ -53,10 +43,7 @@ async fn a_v1_token_has_the_v1_shape() {
     let clock = Clock::new();
     let emulator = clock.builder().in_memory();
     let claims = ask(&emulator, post(TOKEN_PATH, &good())).await.claims();
-    assert_eq!(
-        claims["iss"],
-        "https://sts.windows.net/11111111-2222-3333-4444-555555555555/"
-    );
+    assert_eq!(claims["iss"], "https://sts.windows.net/11111111-2222-3333-4444-555555555555/");
     assert_eq!(claims["aud"], "https://storage.azure.com");
     assert_eq!(claims["appid"], sample::SECRET_APP);
     assert_eq!(claims["appidacr"], "1");
@@ -74,9 +61,7 @@ async fn a_v1_token_has_the_v1_shape() {
 async fn a_v2_token_has_the_v2_shape_and_carries_granted_roles() {
     let emulator = Emulator::in_memory();
     let scope = "api://aaaaaaaa-0000-0000-0000-000000000002/.default";
-    let claims = ask(&emulator, post(TOKEN_PATH, &with("scope", scope)))
-        .await
-        .claims();
+    let claims = ask(&emulator, post(TOKEN_PATH, &with("scope", scope))).await.claims();
     let issuer = format!("{}/{}/v2.0", emulator.authority(), sample::TENANT);
     assert_eq!(claims["iss"], issuer);
     assert_eq!(claims["aud"], sample::SECRET_APP);
@@ -91,27 +76,20 @@ async fn a_v2_token_has_the_v2_shape_and_carries_granted_roles() {
 async fn only_the_suffix_is_cut_from_a_scope_so_a_double_slash_keeps_one() {
     let emulator = Emulator::in_memory();
     let scope = "https://management.core.windows.net//.default";
-    let claims = ask(&emulator, post(TOKEN_PATH, &with("scope", scope)))
-        .await
-        .claims();
+    let claims = ask(&emulator, post(TOKEN_PATH, &with("scope", scope))).await.claims();
     assert_eq!(claims["aud"], "https://management.core.windows.net/");
 }
 
 #[tokio::test]
 async fn sign_in_scopes_beside_the_default_scope_do_no_harm() {
     let emulator = Emulator::in_memory();
-    let form = with(
-        "scope",
-        "https://storage.azure.com/.default openid offline_access",
-    );
+    let form = with("scope", "https://storage.azure.com/.default openid offline_access");
     assert_eq!(ask(&emulator, post(TOKEN_PATH, &form)).await.status, 200);
 }
 
 #[tokio::test]
 async fn long_lived_tokens_say_when_to_refresh_and_short_ones_do_not() {
-    let emulator = Emulator::builder()
-        .lifetime(Duration::from_secs(7199))
-        .in_memory();
+    let emulator = Emulator::builder().lifetime(Duration::from_secs(7199)).in_memory();
     let body = ask(&emulator, post(TOKEN_PATH, &good())).await.json();
     assert!(body.get("refresh_in").is_none());
     emulator.directory().set_lifetime(Duration::from_secs(7200));
@@ -124,9 +102,7 @@ async fn long_lived_tokens_say_when_to_refresh_and_short_ones_do_not() {
 async fn a_verified_domain_and_any_letter_case_name_the_tenant() {
     let emulator = Emulator::in_memory();
     for tenant in ["contoso.test", "CONTOSO.test"] {
-        let claims = ask(&emulator, post(&token_path(tenant), &good()))
-            .await
-            .claims();
+        let claims = ask(&emulator, post(&token_path(tenant), &good())).await.claims();
         assert_eq!(claims["tid"], sample::TENANT);
     }
 }
@@ -141,13 +117,9 @@ async fn a_multi_tenant_app_gets_tokens_where_it_has_a_service_principal() {
     let customer = token_path(sample::CUSTOMER_WITHOUT_CONSENT);
     let answer = ask(&emulator, post(&customer, &good())).await;
     answer.is_entra_error(401, "invalid_client", 7000229);
-    emulator
-        .directory()
-        .add_service_principal(sample::CUSTOMER_WITHOUT_CONSENT, sample::SECRET_APP);
+    emulator.directory().add_service_principal(sample::CUSTOMER_WITHOUT_CONSENT, sample::SECRET_APP);
     assert_eq!(ask(&emulator, post(&customer, &good())).await.status, 200);
-    emulator
-        .directory()
-        .remove_service_principal(sample::CUSTOMER_WITHOUT_CONSENT, sample::SECRET_APP);
+    emulator.directory().remove_service_principal(sample::CUSTOMER_WITHOUT_CONSENT, sample::SECRET_APP);
     assert_eq!(ask(&emulator, post(&customer, &good())).await.status, 401);
 }
 
@@ -174,66 +146,18 @@ async fn parameters_in_the_query_do_not_count_for_a_post() {
 async fn every_wrong_parameter_gets_its_own_error() {
     let emulator = Emulator::in_memory();
     for (name, value, status, error, code) in [
-        (
-            "grant_type",
-            "password",
-            400,
-            "unsupported_grant_type",
-            70003,
-        ),
+        ("grant_type", "password", 400, "unsupported_grant_type", 70003),
         ("client_secret", "wrong", 401, "invalid_client", 7000215),
-        (
-            "client_secret",
-            sample::EXPIRED_SECRET,
-            401,
-            "invalid_client",
-            7000222,
-        ),
+        ("client_secret", sample::EXPIRED_SECRET, 401, "invalid_client", 7000222),
         ("client_secret", "", 401, "invalid_client", 7000216),
-        (
-            "client_id",
-            "aaaaaaaa-0000-0000-0000-00000000dead",
-            400,
-            "unauthorized_client",
-            700016,
-        ),
-        (
-            "client_id",
-            sample::PUBLIC_APP,
-            401,
-            "invalid_client",
-            700025,
-        ),
-        (
-            "client_id",
-            sample::CERT_APP,
-            401,
-            "invalid_client",
-            7000215,
-        ),
-        (
-            "scope",
-            "https://storage.azure.com/user_impersonation",
-            400,
-            "invalid_scope",
-            1002012,
-        ),
+        ("client_id", "aaaaaaaa-0000-0000-0000-00000000dead", 400, "unauthorized_client", 700016),
+        ("client_id", sample::PUBLIC_APP, 401, "invalid_client", 700025),
+        ("client_id", sample::CERT_APP, 401, "invalid_client", 7000215),
+        ("scope", "https://storage.azure.com/user_impersonation", 400, "invalid_scope", 1002012),
         ("scope", "openid", 400, "invalid_scope", 1002012),
-        (
-            "scope",
-            "https://a.test/.default https://b.test/.default",
-            400,
-            "invalid_scope",
-            70011,
-        ),
+        ("scope", "https://a.test/.default https://b.test/.default", 400, "invalid_scope", 70011),
         ("scope", "/.default", 400, "invalid_scope", 70011),
-        (
-            "scope",
-            "https://unknown.test/.default",
-            400,
-            "invalid_resource",
-            500011,
-        ),
+        ("scope", "https://unknown.test/.default", 400, "invalid_resource", 500011),
         ("client_assertion", "a.b.c", 401, "invalid_client", 700027),
     ] {
         let answer = ask(&emulator, post(TOKEN_PATH, &with(name, value))).await;
@@ -283,9 +207,7 @@ async fn what_an_administrator_changes_holds_for_the_next_request() {
     let now = async || ask(&emulator, post(TOKEN_PATH, &good())).await;
 
     assert!(directory.set_app_enabled(sample::SECRET_APP, false));
-    now()
-        .await
-        .is_entra_error(400, "unauthorized_client", 7000112);
+    now().await.is_entra_error(400, "unauthorized_client", 7000112);
     assert!(directory.set_app_enabled(sample::SECRET_APP, true));
     assert!(directory.expire_secret(sample::SECRET_APP, sample::SECRET));
     now().await.is_entra_error(401, "invalid_client", 7000222);
@@ -296,9 +218,7 @@ async fn what_an_administrator_changes_holds_for_the_next_request() {
     assert!(directory.remove_resource("https://storage.azure.com"));
     now().await.is_entra_error(400, "invalid_resource", 500011);
     assert!(directory.remove_app(sample::SECRET_APP));
-    now()
-        .await
-        .is_entra_error(400, "unauthorized_client", 700016);
+    now().await.is_entra_error(400, "unauthorized_client", 700016);
     assert!(directory.remove_tenant(sample::TENANT));
     now().await.is_entra_error(400, "invalid_request", 90002);
     assert!(!directory.set_app_enabled("nobody", true));
@@ -310,10 +230,7 @@ async fn a_directory_can_be_made_from_nothing() {
     directory.add_tenant("12345678-0000-0000-0000-000000000000", &["own.test"]);
     directory.add_app(App::new("me", "12345678-0000-0000-0000-000000000000").secret("a"));
     directory.add_resource(Resource::new("api://mine"));
-    directory.add_identity(ManagedIdentity::user(
-        "x",
-        "12345678-0000-0000-0000-000000000000",
-    ));
+    directory.add_identity(ManagedIdentity::user("x", "12345678-0000-0000-0000-000000000000"));
     let emulator = Emulator::builder().directory(directory).in_memory();
     let form = [
         ("grant_type", "client_credentials"),
@@ -321,15 +238,11 @@ async fn a_directory_can_be_made_from_nothing() {
         ("client_secret", "a"),
         ("scope", "api://mine/.default"),
     ];
-    let claims = ask(&emulator, post(&token_path("own.test"), &form))
-        .await
-        .claims();
+    let claims = ask(&emulator, post(&token_path("own.test"), &form)).await.claims();
     assert_eq!(claims["aud"], "api://mine");
     // The only identity there is answers for the machine.
     let path = IMDS.replace("https://storage.azure.com", "api://mine");
-    let body = identify(&emulator, get(&path, &[("metadata", "true")]))
-        .await
-        .json();
+    let body = identify(&emulator, get(&path, &[("metadata", "true")])).await.json();
     assert_eq!(body["client_id"], "x");
 }
 
@@ -338,37 +251,21 @@ async fn a_correlation_id_is_taken_from_the_client_and_echoed_on_demand() {
     let emulator = Emulator::in_memory();
     let id = "0a0b0c0d-1111-2222-3333-444455556666";
     let mut request = post(TOKEN_PATH, &without("scope"));
-    request
-        .headers_mut()
-        .insert("client-request-id", id.parse().unwrap());
+    request.headers_mut().insert("client-request-id", id.parse().unwrap());
     let answer = ask(&emulator, request.clone()).await;
     assert_eq!(answer.json()["correlation_id"], id);
     assert_eq!(answer.header("client-request-id"), "");
 
-    request
-        .headers_mut()
-        .insert("return-client-request-id", "true".parse().unwrap());
-    assert_eq!(
-        ask(&emulator, request.clone())
-            .await
-            .header("client-request-id"),
-        id
-    );
+    request.headers_mut().insert("return-client-request-id", "true".parse().unwrap());
+    assert_eq!(ask(&emulator, request.clone()).await.header("client-request-id"), id);
 
-    request
-        .headers_mut()
-        .insert("client-request-id", "no guid".parse().unwrap());
-    assert_ne!(
-        ask(&emulator, request).await.json()["correlation_id"],
-        "no guid"
-    );
+    request.headers_mut().insert("client-request-id", "no guid".parse().unwrap());
+    assert_ne!(ask(&emulator, request).await.json()["correlation_id"], "no guid");
 }
 
 #[tokio::test]
 async fn error_timestamps_are_of_the_emulators_clock() {
     let emulator = Clock::new().builder().in_memory();
-    let body = ask(&emulator, post(TOKEN_PATH, &without("scope")))
-        .await
-        .json();
+    let body = ask(&emulator, post(TOKEN_PATH, &without("scope"))).await.json();
     assert_eq!(body["timestamp"], "2027-01-15 08:00:00Z");
 }

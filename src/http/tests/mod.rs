@@ -36,7 +36,7 @@ fn direct() -> HttpTransport {
 
 /// A transport that finds this proxy in its environment.
 fn behind(proxy: &str) -> HttpTransportBuilder {
-    HttpTransport::builder().proxies(|name| (name == "HTTPS_PROXY").then(|| proxy.to_owned())).unwrap()
+    HttpTransport::builder().env(&crate::Env::empty().set("HTTPS_PROXY", proxy)).unwrap()
 }
 
 fn current_thread() -> tokio::runtime::Runtime {

@@ -151,7 +151,11 @@ async fn loopback_and_managed_identity_never_go_through_a_proxy() {
     let proxy = Server::start(always("from the proxy"));
     let server = Server::start(always("from the endpoint"));
     let transport = HttpTransport::builder()
-        .proxies(|name| (name != "NO_PROXY" && name != "no_proxy").then(|| proxy.url("")))
+        .env(
+            &["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"]
+                .iter()
+                .fold(crate::Env::empty(), |env, name| env.set(*name, proxy.url(""))),
+        )
         .unwrap()
         .build()
         .unwrap();

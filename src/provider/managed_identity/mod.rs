@@ -73,7 +73,9 @@ impl ManagedIdentity {
         grant.app_only("a managed identity")?;
         if let Some(tenant) = request.requested_tenant() {
             return Err(Error::config(format!("tenant: a managed identity cannot ask in tenant {tenant}"))
-                .with_advice("Its tokens are of its own tenant. For others, use it as the credential of an app."));
+                .with_advice(
+                    "Its tokens are of its own tenant. For others, use it as the credential of an app.",
+                ));
         }
         let scopes = request.scopes().for_app()?;
         let resource = scopes.resource().unwrap_or(scopes.as_str());
@@ -102,7 +104,9 @@ impl ManagedIdentityId {
                 ErrorKind::Protocol,
                 format!("{platform} was asked for identity {asked} and answered with a token of {answered}"),
             )
-            .with_advice("Assign the identity to this resource, and see that nothing answers in the platform's place.")),
+            .with_advice(
+                "Assign the identity to this resource, and see that nothing answers in the platform's place.",
+            )),
             _ => Ok(()),
         }
     }

@@ -93,8 +93,10 @@ fn imds_origin(env: &Env) -> Result<Arc<str>, Error> {
 /// Plain http goes to this machine and to link-local addresses only: whoever answers gets a say in who we are.
 fn checked(variable: &'static str, text: &str) -> Result<Url, Error> {
     let refused = || {
-        Error::config(format!("{variable}: expected an http URL on this machine or a link-local address, or https"))
-            .with_advice("The platform sets this variable. If you did, look at its host and scheme.")
+        Error::config(format!(
+            "{variable}: expected an http URL on this machine or a link-local address, or https"
+        ))
+        .with_advice("The platform sets this variable. If you did, look at its host and scheme.")
     };
     let url = Url::parse(text.trim()).map_err(|_| refused())?;
     let near = match url.host() {
@@ -120,9 +122,12 @@ fn checked_header(value: String) -> Result<Secret, Error> {
 }
 
 fn unsupported(platform: &'static str) -> Error {
-    Error::new(ErrorKind::NotAvailable, format!("managed identity on {platform} is not supported by this version"))
-        .with_blame(Blame::Configuration)
-        .with_advice("Use a client secret or a workload identity there for now.")
+    Error::new(
+        ErrorKind::NotAvailable,
+        format!("managed identity on {platform} is not supported by this version"),
+    )
+    .with_blame(Blame::Configuration)
+    .with_advice("Use a client secret or a workload identity there for now.")
 }
 
 #[cfg(test)]
@@ -150,7 +155,9 @@ mod tests {
         let pod = ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://169.254.1.2/");
         assert_eq!(detected(&[pod]), "imds http://169.254.1.2");
         assert_eq!(detected(&[endpoint, header]), "app service http://127.0.0.1:41741/msi/token");
-        assert!(detected(&[endpoint, header, ("IDENTITY_SERVER_THUMBPRINT", "t")]).contains("Service Fabric"));
+        assert!(
+            detected(&[endpoint, header, ("IDENTITY_SERVER_THUMBPRINT", "t")]).contains("Service Fabric")
+        );
         assert!(detected(&[endpoint, ("IMDS_ENDPOINT", "http://localhost:40342")]).contains("Azure Arc"));
         assert!(detected(&[msi, ("MSI_SECRET", "s")]).contains("Azure ML"));
         assert!(detected(&[msi]).contains("Cloud Shell"));
@@ -161,7 +168,12 @@ mod tests {
     #[test]
     fn plain_http_goes_to_this_machine_or_a_link_local_address_only() {
         let header = ("IDENTITY_HEADER", "h");
-        for near in ["http://localhost:1/", "http://[::1]:1/", "http://169.254.130.4:8081/msi/token", "https://far.example/"] {
+        for near in [
+            "http://localhost:1/",
+            "http://[::1]:1/",
+            "http://169.254.130.4:8081/msi/token",
+            "https://far.example/",
+        ] {
             assert!(detected(&[("IDENTITY_ENDPOINT", near), header]).starts_with("app service"), "{near}");
         }
         for far in [
