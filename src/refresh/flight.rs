@@ -4,11 +4,11 @@ use std::fmt;
 
 use tokio::sync::watch;
 
-use super::{Engine, Entry, holds::Hold};
+use super::{Engine, Entry, SILENCE, fly::Landing, holds::Hold};
 use crate::{
     claims::Claims,
     clock::Now,
-    error::{Blame, Error, ErrorKind},
+    error::Error,
     fetched::{Fetched, Reason},
     sync::{Arc, AtomicBool, AtomicU64, Ordering},
     token::AccessToken,
@@ -27,6 +27,9 @@ pub(crate) struct Flight {
     pub(super) number: u64,
     pub(super) reason: Reason,
     pub(super) challenge: Option<Claims>,
+    pub(super) started: Now,
+    /// There was a living token when it began.
+    pub(super) refreshes: bool,
     /// Who leads: raised when a waiter takes over from a leader whose runtime is parked.
     term: AtomicU64,
     /// The leader's last word plus the longest it may be silent.
@@ -46,13 +49,21 @@ pub(super) enum Outcome {
 }
 
 impl Flight {
-    pub(super) fn new(number: u64, reason: Reason, challenge: Option<Claims>, alive_until: Now) -> Self {
+    pub(super) fn new(
+        number: u64,
+        reason: Reason,
+        challenge: Option<Claims>,
+        started: Now,
+        refreshes: bool,
+    ) -> Self {
         Self {
             number,
             reason,
             challenge,
+            started,
+            refreshes,
             term: AtomicU64::new(1),
-            alive_until: AtomicU64::new(alive_until.nanos()),
+            alive_until: AtomicU64::new(started.after(SILENCE).nanos()),
             durable: AtomicBool::new(false),
             outcome: watch::Sender::new(None),
         }
@@ -113,21 +124,15 @@ pub(super) struct Lead {
 impl Lead {
     pub(super) fn land(mut self, result: Result<Fetched, Error>) {
         self.landed = true;
-        self.engine.land(&self.cell, &self.flight, self.term, Some(result));
+        self.engine.land(&self.cell, &self.flight, self.term, Landing::Fetched(result));
     }
 }
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        if self.landed {
-            return;
+        if !self.landed {
+            let landing = if std::thread::panicking() { Landing::Panicked } else { Landing::Gone };
+            self.engine.land(&self.cell, &self.flight, self.term, landing);
         }
-        // The provider panicked, or the runtime dropped the task.
-        let result = std::thread::panicking().then(|| {
-            Err(Error::new(ErrorKind::Unavailable, "the provider panicked while it fetched a token")
-                .with_blame(Blame::Program)
-                .with_advice("This is a bug in the provider: the panic's message says where."))
-        });
-        self.engine.land(&self.cell, &self.flight, self.term, result);
     }
 }

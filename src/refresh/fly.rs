@@ -4,7 +4,7 @@ use std::{convert::Infallible, time::Duration};
 
 use super::{
     Engine, Entry, FORSAKEN, Phase, SILENCE, closed, count,
-    flight::{Flight, Lead, Outcome},
+    flight::{Flight, Lead, Outcome, Slow},
     holds::{Hold, Width},
 };
 use crate::{
@@ -33,6 +33,9 @@ pub(crate) struct Job {
     /// makes sending futile.
     pub(crate) gate: Arc<dyn Fn() -> Result<(), Error> + Send + Sync>,
 }
+
+/// When a refresh is tried again that was cut short.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How often a leader gives a sign of life.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -66,6 +69,26 @@ async fn heartbeat(lead: &Lead) -> Infallible {
             lead.cell.set_quiet_until(lead.flight.alive_until().nanos());
         }
     }
+}
+
+/// How a flight comes to its end.
+pub(super) enum Landing {
+    Fetched(Result<Fetched, Error>),
+    Panicked,
+    /// The runtime dropped the task, or the machine slept.
+    Gone,
+}
+
+impl Landing {
+    fn failed(error: Error) -> Self {
+        Self::Fetched(Err(error))
+    }
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Unavailable, "the provider panicked while it fetched a token")
+        .with_blame(Blame::Program)
+        .with_advice("This is a bug in the provider: the panic's message says where.")
 }
 
 fn too_long(budget: Duration) -> Error {
@@ -127,13 +150,13 @@ impl Engine {
         self.holds.check(cell.key(), None, self.clock.now(), flight.number).map_or(Ok(()), Err)
     }
 
-    /// The one place where a flight ends. `None`: its task went away.
+    /// The one place where a flight ends.
     pub(super) fn land(
         self: &Arc<Self>,
         cell: &Arc<Entry>,
         flight: &Arc<Flight>,
         term: u64,
-        result: Option<Result<Fetched, Error>>,
+        landing: Landing,
     ) {
         let now = self.clock.now();
         let outcome = cell.slow(|slow| {
@@ -144,21 +167,26 @@ impl Engine {
             slow.flight = None;
             cell.set_flying(false);
             cell.set_quiet_until(0);
-            let result = result.map(|result| {
-                result.and_then(|fetched| self.accept(cell, flight, slow.refused, &fetched, now))
-            });
-            Some(match result {
-                Some(Ok(token)) => {
+            let accepted = match landing {
+                Landing::Fetched(Ok(fetched)) => self.accept(cell, flight, slow.refused, &fetched, now),
+                landing => Err(landing),
+            };
+            Some(match accepted {
+                Ok(token) => {
                     slow.hold = None;
                     slow.refused = None;
                     Outcome::Token(token)
                 }
-                Some(Err(error)) => {
+                Err(Landing::Fetched(Err(error))) => {
                     self.remember(cell, flight, &mut slow.hold, &error, now);
                     Outcome::Failed(error)
                 }
-                None => {
-                    self.holds.leave(cell.key(), flight.number, false);
+                Err(Landing::Panicked) => {
+                    self.forget(cell, flight, slow, now);
+                    Outcome::Failed(panicked())
+                }
+                Err(Landing::Fetched(Ok(_)) | Landing::Gone) => {
+                    self.forget(cell, flight, slow, now);
                     Outcome::Interrupted
                 }
             })
@@ -177,12 +205,17 @@ impl Engine {
         refused: Option<[u8; 32]>,
         fetched: &Fetched,
         now: Now,
-    ) -> Result<AccessToken, Error> {
+    ) -> Result<AccessToken, Landing> {
         let timeline = Timeline::new(fetched.sent, fetched.lives, fetched.refresh_in, self.draw());
         if now.nanos() >= timeline.expiry {
-            return Err(Error::new(ErrorKind::Protocol, "the token that came back has already expired")
+            if now.has_reached(flight.started.after(self.budget)) {
+                // The machine slept meanwhile: what came says nothing of the source.
+                return Err(Landing::Gone);
+            }
+            let error = Error::new(ErrorKind::Protocol, "the token that came back has already expired")
                 .with_blame(Blame::Service)
-                .with_advice("Compare this machine's clock with the service's."));
+                .with_advice("Compare this machine's clock with the service's.");
+            return Err(Landing::failed(error));
         }
         let text = fetched.token.expose();
         let again = match flight.challenge {
@@ -190,18 +223,29 @@ impl Engine {
             None => false,
         };
         if again || refused.is_some_and(|refused| refused == sha256(text)) {
-            return Err(Error::new(ErrorKind::TokenRefused, "the source returned a token again that was refused")
+            let error = Error::new(ErrorKind::TokenRefused, "the source returned a token again that was refused")
                 .with_advice(
                     "Managed-identity endpoints keep a token for hours and cannot be told to renew it: a new role or \
                      a revoked session shows when that token ends.",
-                ));
+                );
+            return Err(Landing::failed(error));
         }
         let key = Arc::clone(cell.key());
-        let token = Arc::new(Token::new(text, fetched.scopes.clone(), timeline, fetched.sent, key)?);
+        let token = Token::new(text, fetched.scopes.clone(), timeline, fetched.sent, key);
+        let token = Arc::new(token.map_err(Landing::failed)?);
         cell.publish(Arc::clone(&token));
         self.holds.succeeded(cell.key());
         self.scheduler.look_at(cell, timeline.due);
         Ok(AccessToken(token))
+    }
+
+    /// The flight ended and nothing was learnt of the source, so nothing is held. A token in use is tried again soon.
+    fn forget(&self, cell: &Arc<Entry>, flight: &Flight, slow: &mut Slow, now: Now) {
+        if let Some(hold) = &mut slow.hold {
+            hold.leave(flight.number);
+        }
+        self.holds.leave(cell.key(), flight.number, false);
+        self.scheduler.look_at(cell, now.after(AGAIN).nanos());
     }
 
     /// Keeps a failure at the width of its cause, and what is left of the token for as long as it lives.
@@ -232,10 +276,9 @@ impl Engine {
 
     fn report(&self, cell: &Entry, flight: &Flight, outcome: &Outcome) {
         let (scopes, reason) = (cell.key().scopes(), flight.reason);
-        let background = matches!(reason, Reason::Due | Reason::Probe) && cell.is_used();
         match outcome {
             Outcome::Token(token) => {
-                if background {
+                if flight.refreshes {
                     count(&self.counters.refreshes);
                 }
                 let expires_on = token.expires_on();

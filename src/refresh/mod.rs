@@ -221,7 +221,7 @@ impl Engine {
         let started = runtime().and_then(|runtime| {
             let probing = self.holds.enter(cell.key(), slow.hold.as_mut(), now, number)?;
             let reason = if probing && !forced { Reason::Probe } else { reason };
-            let flight = Arc::new(Flight::new(number, reason, challenge, now.after(SILENCE)));
+            let flight = Arc::new(Flight::new(number, reason, challenge, now, token.is_some()));
             Ok((flight, runtime))
         });
         match (started, token) {

@@ -1,1 +1,14 @@
-//! x
+//! The broker as its users see it: real providers, the emulator's real protocol, and time that is moved.
+
+mod bad_input;
+mod clocks;
+mod errors;
+mod flights;
+mod hits;
+mod holds;
+mod keys;
+mod lies;
+mod outages;
+mod providers;
+mod scheduler;
+mod support;
