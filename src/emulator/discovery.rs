@@ -34,7 +34,7 @@ pub(crate) async fn configuration(
 ) -> Result<Answer, EntraError> {
     let tenant = asked.tenant().unwrap_or_default();
     let base = format!("{}/{tenant}", core.authority);
-    Ok(published(json!({
+    Ok(published(&json!({
         "issuer": core.issuer(tenant)?,
         "token_endpoint": format!("{base}/oauth2/v2.0/token"),
         "authorization_endpoint": format!("{base}/oauth2/v2.0/authorize"),
@@ -69,7 +69,7 @@ pub(crate) async fn keys(
     let issuer = core.issuer(asked.tenant().unwrap_or_default())?;
     let keys = core.directory.keys().published().await?;
     let keys: Vec<_> = keys.iter().map(|key| key.jwk(&issuer)).collect();
-    Ok(published(json!({ "keys": keys })))
+    Ok(published(&json!({ "keys": keys })))
 }
 
 pub(crate) async fn instance(
@@ -95,7 +95,7 @@ pub(crate) async fn instance(
         .and_then(|url| url.path_segments()?.next().map(str::to_owned))
         .filter(|tenant| !tenant.is_empty())
         .unwrap_or_else(|| "common".to_owned());
-    Ok(published(json!({
+    Ok(published(&json!({
         "tenant_discovery_endpoint": format!("{}/{tenant}/v2.0/.well-known/openid-configuration", core.authority),
         "api-version": "1.1",
         "metadata": [
@@ -110,6 +110,6 @@ pub(crate) async fn instance(
 }
 
 /// Keys and metadata may be kept for a day, unlike anything else that is answered.
-fn published(body: serde_json::Value) -> Answer {
-    Answer::ok(&body).header(CACHE_CONTROL, "max-age=86400, private")
+fn published(body: &serde_json::Value) -> Answer {
+    Answer::ok(body).header(CACHE_CONTROL, "max-age=86400, private")
 }

@@ -1,5 +1,10 @@
 //! Sockets: two loopback listeners, one of them with TLS on demand.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long a socket is waited for is real time, whatever clock the emulator runs on"
+)]
+
 use super::Endpoint;
 use super::request::BODY_LIMIT;
 use super::service::{Broken, Service};

@@ -207,8 +207,6 @@ mod tests {
 
     use super::*;
 
-    /// Sun, 06 Nov 1994 08:49:37 GMT
-
     fn at(seconds: u64) -> Now {
         Now::from_nanos(seconds * 1_000_000_000, seconds * 1_000_000_000)
     }

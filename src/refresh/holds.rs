@@ -290,7 +290,7 @@ mod tests {
         holds.failed(&key, &down(), NOW, 0.5);
         assert!(holds.enter(&key, None, NOW, 1).is_err());
         let later = NOW.after(secs(1));
-        assert_eq!(holds.enter(&key, None, later, 1).unwrap(), true);
+        assert!(holds.enter(&key, None, later, 1).unwrap());
         assert!(holds.enter(&key, None, later, 2).is_err());
         assert!(holds.check(&key, None, later, 1).is_none(), "the probe itself may go on");
         holds.leave(&key, 1, false);

@@ -1,5 +1,7 @@
 //! The broker as its users see it: real providers, the emulator's real protocol, and time that is moved.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod bad_input;
 mod clocks;
 mod errors;

@@ -211,7 +211,10 @@ impl Drop for World {
         }
         let said = SAID.get().unwrap().lock().unwrap();
         for secret in self.secrets.0.lock().unwrap().iter() {
-            assert!(!said[self.said_before..].contains(secret.as_str()), "a secret or a token was logged or stands in an error");
+            assert!(
+                !said[self.said_before..].contains(secret.as_str()),
+                "a secret or a token was logged or stands in an error"
+            );
         }
     }
 }

@@ -7,7 +7,6 @@ use std::future::Future as _;
 use std::io::ErrorKind;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -297,7 +296,6 @@ async fn many_clients_at_once_are_served() {
         })
         .collect();
     for status in asking {
-        let status = tokio::time::timeout(Duration::from_secs(20), status).await;
-        assert_eq!(status.unwrap().unwrap(), 200);
+        assert_eq!(status.await.unwrap(), 200);
     }
 }

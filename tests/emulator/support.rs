@@ -1,5 +1,4 @@
 //! Asking the emulator, in memory and over a socket, and reading what it answers.
-#![allow(dead_code, reason = "not every test file needs all of it")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use aws_lc_rs::rsa::PublicKeyComponents;
