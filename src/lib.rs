@@ -1,4 +1,37 @@
-//! An embeddable Microsoft Entra ID token broker.
+//! An embeddable Microsoft Entra ID token broker: it keeps a fresh token ready for every scope in use.
+//!
+//! Credential providers (client secret, managed identity, your own) stand behind one trait, [`Provider`]. A cache and one
+//! refresh engine stand behind one type, [`Broker`]: it serves a cached token without waiting, refreshes what is in use
+//! before it expires, makes one request where a thousand tasks ask at once, and never replaces a token that is still good
+//! by an error.
+//!
+//! ```
+//! use entra_broker::{Broker, FnProvider, Fetched};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), entra_broker::Error> {
+//! # let provider = FnProvider::new(|cx, _| Box::pin(async move {
+//! #     Ok(Fetched::new("eyJ0eXAi", cx.clock().now(), std::time::Duration::from_secs(3600)))
+//! # }));
+//! // let provider = ClientSecret::new("contoso.onmicrosoft.com", client_id, secret)?;
+//! let broker = Broker::new(provider)?;
+//! let token = broker.get_token("https://vault.azure.net/.default").await?;
+//!
+//! let mut headers = http::HeaderMap::new();
+//! headers.insert(http::header::AUTHORIZATION, token.authorization());
+//! # Ok(()) }
+//! ```
+//!
+//! The manual is the [`guide`]: [quickstart](guide::quickstart), [providers](guide::providers), [caching](guide::caching),
+//! [errors](guide::errors), [security](guide::security), [testing](guide::testing), [scaling](guide::scaling),
+//! [defaults](guide::defaults).
+//!
+//! # Features
+//!
+//! | feature | what it adds | what it costs |
+//! |---|---|---|
+//! | none | secret and managed identity, cache, refresh engine | reqwest with rustls |
+//! | `emulator` | a local Entra for examples and tests | axum, hyper's server, rcgen, tokio-rustls |
+
 
 mod authority;
 mod broker;
@@ -12,6 +45,7 @@ pub mod emulator;
 mod env;
 mod error;
 mod fetched;
+pub mod guide;
 mod http;
 mod identity;
 mod identity_id;
