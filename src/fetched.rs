@@ -78,10 +78,10 @@ impl Fetched {
         }
     }
 
-    /// When the service wants it to be replaced, counted as the lifetime is.
+    /// When the service wants it to be replaced.
     #[must_use]
-    pub fn refresh_in(mut self, after: Duration) -> Self {
-        self.refresh_in = Some(after);
+    pub fn refresh_at(mut self, at: Now) -> Self {
+        self.refresh_in = Some(self.sent.until(at));
         self
     }
 
