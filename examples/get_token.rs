@@ -51,7 +51,7 @@ exit code: 0 for tokens, 1 for a failure, 2 for wrong usage
 /// Certificates of all authorities of a system come to some 200 KiB.
 const LARGEST_CA: u64 = 4 << 20;
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main]
 async fn main() -> ExitCode {
     let options = match Options::parse(Parser::from_env()) {
         Ok(Some(options)) => options,

@@ -6,11 +6,11 @@
 //!
 //! Every claim is checked as it is made: one that does not hold ends the tour with an error.
 
-#![expect(clippy::print_stdout, reason = "it tells a story")]
 #![expect(clippy::disallowed_methods, reason = "speed is measured on the real clock")]
 
 use std::{
     fmt,
+    io::{self, Write as _},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -25,33 +25,38 @@ const VAULT: &str = "https://vault.azure.net/.default";
 const STORAGE: &str = "https://storage.azure.com/.default";
 const SECOND: Duration = Duration::from_secs(1);
 
+/// `println!`, but a reader who leaves early, as `head` does, is an error and no panic.
+macro_rules! say {
+    ($($text:tt)*) => { writeln!(io::stdout(), $($text)*)? };
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let stage = Stage::open().await?;
-    println!("A stand-in for Entra listens on {}. Nothing leaves this machine.", stage.entra.authority());
+    say!("A stand-in for Entra listens on {}. Nothing leaves this machine.", stage.entra.authority());
 
     let broker = Broker::new(stage.client(sample::SECRET)?)?;
     the_first_token(&broker).await?;
     the_same_token_again(&stage, &broker).await?;
 
-    println!("\n   From here on the broker has a clock that we move: hours pass in a moment.");
+    say!("\n   From here on the broker has a clock that we move: hours pass in a moment.");
     let moved = Broker::builder().clock(stage.clock.clone()).build(stage.client(sample::SECRET)?)?;
     a_refresh_behind_the_scenes(&stage, &moved).await?;
     an_outage(&stage, &moved).await?;
 
     a_thousand_tasks(&stage, &broker).await?;
     an_error_worth_reading(&stage).await?;
-    println!("\nAll of this was checked while it was told.");
+    say!("\nAll of this was checked while it was told.");
     Ok(())
 }
 
 async fn the_first_token(broker: &Broker) -> Result<(), Failure> {
     let asked = Instant::now();
     let token = broker.get_token(VAULT).await?;
-    println!("\n1. The first token");
-    println!("   Nothing is cached yet, so one request goes out. It took {:.1?}.", asked.elapsed());
-    println!("   The token lives until {} and will be replaced", utc(token.expires_on()));
-    println!("   in the background from {} on.", utc(token.refresh_on()));
+    say!("\n1. The first token");
+    say!("   Nothing is cached yet, so one request goes out. It took {:.1?}.", asked.elapsed());
+    say!("   The token lives until {} and will be replaced", utc(token.expires_on()));
+    say!("   in the background from {} on.", utc(token.refresh_on()));
     check(token.refresh_on() < token.expires_on(), "a token is replaced before it expires")
 }
 
@@ -59,19 +64,16 @@ async fn the_same_token_again(stage: &Stage, broker: &Broker) -> Result<(), Fail
     let request = TokenRequest::new(VAULT)?;
     let handle = broker.handle(&request)?;
     let sent = stage.requests();
-    println!("\n2. The same token, again and again, by one task");
-    println!(
+    say!("\n2. The same token, again and again, by one task");
+    say!(
         "   as a prepared request  {:>5.1} million a second",
         millions(|| broker.get_token(&request)).await?
     );
-    println!(
-        "   as a plain &str        {:>5.1} million a second",
-        millions(|| broker.get_token(VAULT)).await?
-    );
-    println!("   through a handle       {:>5.1} million a second", millions(|| handle.get()).await?);
-    println!("   Requests sent meanwhile: {}.", stage.requests() - sent);
+    say!("   as a plain &str        {:>5.1} million a second", millions(|| broker.get_token(VAULT)).await?);
+    say!("   through a handle       {:>5.1} million a second", millions(|| handle.get()).await?);
+    say!("   Requests sent meanwhile: {}.", stage.requests() - sent);
     if cfg!(debug_assertions) {
-        println!("   (This is a debug build. With --release it is several times as fast.)");
+        say!("   (This is a debug build. With --release it is several times as fast.)");
     }
     check(stage.requests() == sent, "a cached token costs no request")
 }
@@ -80,10 +82,10 @@ async fn a_refresh_behind_the_scenes(stage: &Stage, broker: &Broker) -> Result<(
     let old = broker.get_token(VAULT).await?;
     let (sent, waited) = (stage.requests(), broker.metrics().waits);
     stage.entra.faults().add(Fault::on(Endpoint::TokenService).delay(3 * SECOND).times(1));
-    println!("\n3. A refresh that nobody notices");
-    println!("   {} later the token is due. Nobody asks at that moment,", stage.pass_until_due(&old));
+    say!("\n3. A refresh that nobody notices");
+    say!("   {} later the token is due. Nobody asks at that moment,", stage.pass_until_due(&old));
     stage.entra.journal().wait_for(sent + 1).await;
-    println!("   and still the request for the next one goes out. Entra takes three seconds over it.");
+    say!("   and still the request for the next one goes out. Entra takes three seconds over it.");
 
     let callers = (0..8).map(|_| {
         let broker = broker.clone();
@@ -99,12 +101,12 @@ async fn a_refresh_behind_the_scenes(stage: &Stage, broker: &Broker) -> Result<(
         calls += caller.await??;
     }
     let waited = broker.metrics().waits - waited;
-    println!("   Calls meanwhile: {calls}. Calls that waited: {waited}.");
+    say!("   Calls meanwhile: {calls}. Calls that waited: {waited}.");
     check(is_current(broker, &old), "the old token is served until the new one is there")?;
     check(waited == 0, "no caller waits for a refresh")?;
 
     let took = stage.pass_until(SECOND / 10, || !is_current(broker, &old)).await?;
-    println!("   {:.1} seconds later all callers have the new token.", took.as_secs_f64());
+    say!("   {:.1} seconds later all callers have the new token.", took.as_secs_f64());
     check(stage.requests() == sent + 1, "a refresh is one request")
 }
 
@@ -113,8 +115,8 @@ async fn an_outage(stage: &Stage, broker: &Broker) -> Result<(), Failure> {
     let old = broker.get_token(VAULT).await?;
     let waited = broker.metrics().waits;
     let outage = stage.entra.faults().add(Fault::on(Endpoint::TokenService).status(503));
-    println!("\n4. An outage");
-    println!("   {} later the token is due again, and Entra answers 503.", stage.pass_until_due(&old));
+    say!("\n4. An outage");
+    say!("   {} later the token is due again, and Entra answers 503.", stage.pass_until_due(&old));
     let mut calls = 0;
     for _ in 0..MINUTES * 60 {
         stage.pass(SECOND).await;
@@ -125,15 +127,13 @@ async fn an_outage(stage: &Stage, broker: &Broker) -> Result<(), Failure> {
     }
     let refused = stage.entra.journal().count(|entry| entry.status == Some(503));
     let waited = broker.metrics().waits - waited;
-    println!(
-        "   It lasts {MINUTES} minutes, in which the broker tries {refused} times, ever more patiently."
-    );
-    println!("   Calls meanwhile: {calls}. Calls that failed: 0. Calls that waited: {waited}.");
+    say!("   It lasts {MINUTES} minutes, in which the broker tries {refused} times, ever more patiently.");
+    say!("   Calls meanwhile: {calls}. Calls that failed: 0. Calls that waited: {waited}.");
     check(refused > 0 && waited == 0, "callers do not feel an outage that the token outlives")?;
 
     stage.entra.faults().remove(outage);
     let took = stage.pass_until(SECOND, || !is_current(broker, &old)).await?;
-    println!("   Entra is back, and {} seconds later so is a fresh token.", took.as_secs());
+    say!("   Entra is back, and {} seconds later so is a fresh token.", took.as_secs());
     Ok(())
 }
 
@@ -148,8 +148,8 @@ async fn a_thousand_tasks(stage: &Stage, broker: &Broker) -> Result<(), Failure>
     for task in tasks {
         check(task.await??.is_same(&first), "all tasks get the same token")?;
     }
-    println!("\n5. A thousand tasks, one cold key");
-    println!(
+    say!("\n5. A thousand tasks, one cold key");
+    say!(
         "   All of them ask at once for a token that is not there. Requests sent: {}.",
         stage.requests() - sent
     );
@@ -161,14 +161,14 @@ async fn an_error_worth_reading(stage: &Stage) -> Result<(), Failure> {
     let Err(error) = broker.get_token(VAULT).await else {
         return check(false, "an expired secret gets no token");
     };
-    println!("\n6. An error worth reading: the secret has expired");
-    println!("   kind            {}", error.kind().name());
-    println!("   blame           {}", error.blame().name());
-    println!("   message         {error}");
-    println!("   advice          {}", error.advice());
-    println!("   AADSTS          {:?}", error.aadsts());
-    println!("   correlation id  {}", error.correlation_id().unwrap_or("none"));
-    println!("   trace id        {}", error.trace_id().unwrap_or("none"));
+    say!("\n6. An error worth reading: the secret has expired");
+    say!("   kind            {}", error.kind().name());
+    say!("   blame           {}", error.blame().name());
+    say!("   message         {error}");
+    say!("   advice          {}", error.advice());
+    say!("   AADSTS          {:?}", error.aadsts());
+    say!("   correlation id  {}", error.correlation_id().unwrap_or("none"));
+    say!("   trace id        {}", error.trace_id().unwrap_or("none"));
     check(
         error.kind() == ErrorKind::Credential && error.aadsts() == [7_000_222],
         "an expired secret is named as one",
