@@ -32,7 +32,6 @@
 //! | none | secret and managed identity, cache, refresh engine | reqwest with rustls |
 //! | `emulator` | a local Entra for examples and tests | axum, hyper's server, rcgen, tokio-rustls |
 
-
 mod authority;
 mod broker;
 mod cache;

@@ -4,8 +4,8 @@ use std::{borrow::Cow, error::Error as StdError, io};
 
 use super::{TransportError, TransportErrorKind, target::Route};
 
-const ADD_ROOTS: &str = "where a proxy that inspects traffic or a private cloud signs with an authority of its own, \
-     add that with HttpTransport::builder().root_certificates_pem(…)";
+const ADD_ROOTS: &str = "Where a proxy that inspects traffic or a private cloud signs with an authority of its own, \
+     add that one with `root_certificates_pem`.";
 
 /// What reqwest's error means. The URL is taken out of it: its query may be secret.
 pub(super) fn explain(error: reqwest::Error, route: Route) -> TransportError {
@@ -17,7 +17,10 @@ pub(super) fn explain(error: reqwest::Error, route: Route) -> TransportError {
     } else {
         let reason =
             find::<io::Error>(&error).map_or("it ended within the exchange", |io| io_reason(io.kind()));
-        TransportError::new(TransportErrorKind::Interrupted, reason)
+        TransportError::new(TransportErrorKind::Interrupted, reason).with_advice(match route {
+            Route::Plain => "Check whether the port speaks https: plain http was used.",
+            _ => "It usually passes. Where it does not, look at what stands between: a proxy, a firewall, a gateway.",
+        })
     };
     what.with_source(error)
 }
@@ -38,20 +41,20 @@ fn explain_connect(error: &reqwest::Error, route: Route) -> TransportError {
             | Certificate::NotValidYetContext { .. },
         )) => {
             return tls("its certificate is not valid at this time")
-                .with_advice("check the clock of this machine, then the certificate of the server");
+                .with_advice("Check the clock of this machine, then the certificate of the server.");
         }
         Some(Tls::InvalidCertificate(
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
         )) => {
             return tls("its certificate is for another name")
-                .with_advice("check the host name, and whether a proxy or a name server leads elsewhere");
+                .with_advice("Check the host name, and whether a proxy or a name server leads elsewhere.");
         }
         Some(Tls::InvalidCertificate(_)) => {
             return tls("its certificate is not trusted").with_advice(ADD_ROOTS);
         }
         Some(_) => {
             return tls("TLS came to no agreement")
-                .with_advice("check that the server speaks TLS 1.2 or newer at this port");
+                .with_advice("Check that the server speaks TLS 1.2 or newer at this port.");
         }
         None => {}
     }
@@ -68,17 +71,17 @@ fn explain_connect(error: &reqwest::Error, route: Route) -> TransportError {
     let (reason, advice) = match route {
         Route::Proxied => (
             format!("{reason} (through a proxy)").into(),
-            "check the proxy that HTTPS_PROXY or ALL_PROXY names, and whether it lets this host pass",
+            "Check the proxy that HTTPS_PROXY or ALL_PROXY names, and whether it lets this host pass.",
         ),
         Route::Direct if error.is_dns() => {
-            (reason.into(), "check the host name and the name servers of this machine")
+            (reason.into(), "Check the host name and the name servers of this machine.")
         }
         Route::Direct => (
             reason.into(),
-            "check whether a firewall stands between; where a proxy is needed, set HTTPS_PROXY",
+            "Check whether a firewall stands between; where a proxy is needed, set HTTPS_PROXY.",
         ),
         Route::Plain => {
-            (reason.into(), "check that something listens there and that this program may reach it")
+            (reason.into(), "Check that something listens there and that this program may reach it.")
         }
     };
     let reason: Cow<'static, str> = reason;

@@ -33,8 +33,9 @@ impl Proxies {
         };
         let url = parse(&value).ok_or_else(|| {
             // The value may hold a password.
-            Error::config(format!("the environment variable {name} is not the URL of a proxy"))
-                .with_advice("write it as http://host:port; https, socks5 and socks5h are understood as well")
+            Error::config(format!("the environment variable {name} is not the URL of a proxy")).with_advice(
+                "Write it as http://host:port; https, socks5 and socks5h are understood as well.",
+            )
         })?;
         let exempt = first(&["NO_PROXY", "no_proxy"])?.map(|(_, list)| list).unwrap_or_default();
         let matcher = Matcher::builder().https(String::from(url.as_str())).no(exemptions(&exempt)).build();

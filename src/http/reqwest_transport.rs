@@ -94,7 +94,7 @@ impl HttpTransport {
         let runtime = Handle::try_current()
             .map_err(|_| {
                 TransportError::refused("there is no tokio runtime here")
-                    .with_advice("call it from within a tokio runtime with io and time enabled")
+                    .with_advice("Call it from within a tokio runtime with IO and time enabled.")
             })?
             .id();
         if let Some(client) = self.kept(runtime, |clients| clients.slot(route).clone()) {
@@ -187,7 +187,7 @@ impl HttpTransportBuilder {
     pub fn root_certificates_pem(mut self, pem: &[u8]) -> Result<Self, Error> {
         use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-        let bad = |why: &'static str| Error::config(format!("the root certificates {why}"));
+        let bad = |why: &'static str| Error::config(format!("root certificates: they {why}"));
         let mut found = 0;
         // Read here and not by the client, which would say it on the first request.
         let mut checked = rustls::RootCertStore::empty();
@@ -204,7 +204,7 @@ impl HttpTransportBuilder {
         }
         if found == 0 {
             return Err(bad("hold no certificate")
-                .with_advice("give PEM text, which has lines that say -----BEGIN CERTIFICATE-----"));
+                .with_advice("Give PEM text, which has lines that say -----BEGIN CERTIFICATE-----."));
         }
         Ok(self)
     }

@@ -43,7 +43,7 @@ impl Width {
             ErrorKind::Credential => Self::Tenant,
             ErrorKind::Throttled => Self::Service,
             // A 429 or 5xx is the service's; a refused connection or a time-out may be this one request's.
-            ErrorKind::Unavailable if error.status().is_some() => Self::Service,
+            ErrorKind::Unavailable if error.status().is_some_and(|status| status >= 500) => Self::Service,
             _ => Self::Key,
         }
     }

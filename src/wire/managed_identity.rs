@@ -194,10 +194,11 @@ fn explain(failure: Failure, members: &Members, status: u16, cx: &AskedIdentity<
             "Check its spelling, and that it exists in the identity's tenant.",
         ),
         (_, 401 | 403) => (
-            Config,
-            Blame::Configuration,
+            Unavailable,
+            Blame::Network,
             format!("{what} refused with status {meant}"),
-            "The secret header of the endpoint is wrong, as after a restart of the platform, or a proxy answered.",
+            "A proxy or a firewall may have answered in its stead. On App Service, IDENTITY_HEADER may be of an earlier \
+             start of the app.",
         ),
         // A machine that was just started answers 404 or 410 for up to 70 s.
         (_, 404 | 408 | 410 | 500..) => (
@@ -349,8 +350,8 @@ mod tests {
     fn other_refusals_go_by_status() {
         for (status, kind) in [
             (400, ErrorKind::Protocol),
-            (401, ErrorKind::Config),
-            (403, ErrorKind::Config),
+            (401, ErrorKind::Unavailable),
+            (403, ErrorKind::Unavailable),
             (404, ErrorKind::Unavailable),
             (410, ErrorKind::Unavailable),
             (429, ErrorKind::Throttled),
