@@ -121,7 +121,7 @@ fn bad_root_certificates_are_a_configuration_error() {
     for pem in ["", "not PEM at all", &cut, empty] {
         let error = HttpTransport::builder().root_certificates_pem(pem.as_bytes()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.to_string().starts_with("root certificates "), "{error}");
+        assert!(error.to_string().starts_with("root certificates: "), "{error}");
     }
     let two = format!("# a comment\n{root}\n{root}");
     assert!(HttpTransport::builder().root_certificates_pem(two.as_bytes()).is_ok());
