@@ -95,6 +95,8 @@ struct Fixture {
     broker: Broker,
     request: TokenRequest,
     handle: Handle,
+    /// Of so many scopes that no thread can remember them.
+    many: Vec<TokenRequest>,
     locked: RwLock<HashTable<(u64, Arc<str>)>>,
     /// On which the broker was warmed up.
     _runtime: tokio::runtime::Runtime,
@@ -114,15 +116,21 @@ impl Fixture {
         for other in ["https://graph.microsoft.com/.default", "https://storage.azure.com/.default"] {
             runtime.block_on(broker.get_token(other))?;
         }
+        let many = (0..1_000)
+            .map(|key| TokenRequest::new(format!("https://resource-{key}.contoso.com/.default")))
+            .collect::<Result<Vec<_>, _>>()?;
+        for request in &many {
+            runtime.block_on(broker.get_token(request))?;
+        }
         let mut map = HashTable::new();
         for hash in KNOWN_HASHES {
             map.insert_unique(hash, (hash, Arc::from("e".repeat(TOKEN_LENGTH))), |&(hash, _)| hash);
         }
-        Ok(Self { broker, request, handle, locked: RwLock::new(map), _runtime: runtime })
+        Ok(Self { broker, request, handle, many, locked: RwLock::new(map), _runtime: runtime })
     }
 
     fn contestants(&self) -> Vec<Contestant<'_>> {
-        let Self { broker, request, handle, locked, .. } = self;
+        let Self { broker, request, handle, many, locked, .. } = self;
         vec![
             Contestant::new(FLOOR, move |hits| {
                 for _ in 0..hits {
@@ -137,6 +145,13 @@ impl Fixture {
             Contestant::new("get_token(&request)", move |hits| {
                 ready(async {
                     for _ in 0..hits {
+                        take(broker.get_token(black_box(request)).await);
+                    }
+                });
+            }),
+            Contestant::new("  of 1,000 in turn", move |hits| {
+                ready(async {
+                    for request in many.iter().cycle().take(hits as usize) {
                         take(broker.get_token(black_box(request)).await);
                     }
                 });
