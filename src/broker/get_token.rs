@@ -61,7 +61,7 @@ impl Future for GetToken<'_> {
         }
         let now = this.broker.0.clock.now();
         if this.options.is_none_or(|options| options.get_challenge().is_none())
-            && let Some(token) = this.broker.hit(this.asked, now)
+            && let Some(token) = this.broker.take(this.asked, now)
         {
             return Poll::Ready(Ok(token));
         }
@@ -70,6 +70,19 @@ impl Future for GetToken<'_> {
 }
 
 impl Broker {
+    /// The hit of those who want to keep the token. Everything that makes it cheap is in here and in
+    /// [`Cell::take`](crate::cell::Cell::take).
+    #[inline]
+    fn take(&self, asked: Asked<'_>, now: Now) -> Option<AccessToken> {
+        let shell = &*self.0;
+        let token = match asked {
+            Asked::Request(request) => request.remembered(shell.id)?.take(now),
+            Asked::Text(text) => shell.spellings.take(text, now),
+        }?;
+        shell.engine.counters.hit();
+        Some(AccessToken(token))
+    }
+
     /// What is known at once, or a future that waits.
     pub(super) fn ask(
         &self,

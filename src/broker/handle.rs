@@ -76,9 +76,9 @@ impl Handle {
     fn with_owned(&self) -> Option<AccessToken> {
         let shell = &*self.broker.0;
         let now = shell.clock.now();
-        if let Some(token) = self.cell.hit(now, |token| AccessToken(Arc::clone(token))) {
+        if let Some(token) = self.cell.take(now) {
             shell.engine.counters.hit();
-            return Some(token);
+            return Some(AccessToken(token));
         }
         shell.peek(&self.attached()?, now)
     }
@@ -131,10 +131,9 @@ impl Future for HandleGet<'_> {
             return waiting.as_mut().poll(cx);
         }
         let shell = &*this.handle.broker.0;
-        let hit = this.handle.cell.hit(shell.clock.now(), |token| AccessToken(Arc::clone(token)));
-        if let Some(token) = hit {
+        if let Some(token) = this.handle.cell.take(shell.clock.now()) {
             shell.engine.counters.hit();
-            return Poll::Ready(Ok(token));
+            return Poll::Ready(Ok(AccessToken(token)));
         }
         this.miss(cx)
     }

@@ -34,6 +34,11 @@ impl Spellings {
         self.map.load().get(text)?.hit(now, read)
     }
 
+    #[inline]
+    pub(super) fn take(&self, text: &str, now: Now) -> Option<Arc<Token>> {
+        self.map.load().get(text)?.take(now)
+    }
+
     pub(super) fn remember(&self, text: &str, cell: &Arc<Entry>) {
         let known = |map: &Map| map.get(text).is_some_and(|known| Arc::ptr_eq(known, cell));
         if known(&self.map.load()) {
