@@ -102,6 +102,7 @@ impl Token {
     }
 
     /// The token's text. Keep it out of logs and long-lived copies.
+    #[inline]
     pub fn secret(&self) -> &str {
         &self.text.0[SCHEME.len()..]
     }

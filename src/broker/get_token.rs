@@ -73,7 +73,7 @@ impl Broker {
     /// The hit of those who want to keep the token. Everything that makes it cheap is in here and in
     /// [`Cell::take`](crate::cell::Cell::take).
     #[inline]
-    fn take(&self, asked: Asked<'_>, now: Now) -> Option<AccessToken> {
+    pub(super) fn take(&self, asked: Asked<'_>, now: Now) -> Option<AccessToken> {
         let shell = &*self.0;
         let token = match asked {
             Asked::Request(request) => request.remembered(shell.id)?.take(now),

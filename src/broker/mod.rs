@@ -26,7 +26,7 @@ use crate::{
     request::{Asked, CallOptions, Key, TokenRequest},
     sync::Arc,
     tenant::TenantId,
-    token::{AccessToken, Token},
+    token::AccessToken,
 };
 use spelling::Spellings;
 
@@ -130,7 +130,7 @@ impl Broker {
     pub fn peek<'a>(&self, request: impl Into<RequestRef<'a>>) -> Option<AccessToken> {
         let now = self.0.clock.now();
         let asked = request.into().0;
-        self.hit(asked, now).or_else(|| self.0.peek(&self.0.known(asked)?, now))
+        self.take(asked, now).or_else(|| self.0.peek(&self.0.known(asked)?, now))
     }
 
     /// A resource refused this token. If it is still the cached one it goes, and the next caller waits for another;
@@ -158,19 +158,6 @@ impl Broker {
     /// The broker is closed all the same; calling it again waits for the rest.
     pub async fn close(&self) {
         self.0.engine.close().await;
-    }
-
-    /// The hit. Everything that makes it cheap is in here and in [`Cell::hit`](crate::cell::Cell::hit).
-    #[inline]
-    fn hit(&self, asked: Asked<'_>, now: Now) -> Option<AccessToken> {
-        let shell = &*self.0;
-        let owned = |token: &Arc<Token>| AccessToken(Arc::clone(token));
-        let token = match asked {
-            Asked::Request(request) => request.remembered(shell.id)?.hit(now, owned),
-            Asked::Text(text) => shell.spellings.hit(text, now, owned),
-        }?;
-        shell.engine.counters.hit();
-        Some(token)
     }
 }
 

@@ -30,11 +30,6 @@ impl Spellings {
     }
 
     #[inline]
-    pub(super) fn hit<R>(&self, text: &str, now: Now, read: impl FnOnce(&Arc<Token>) -> R) -> Option<R> {
-        self.map.load().get(text)?.hit(now, read)
-    }
-
-    #[inline]
     pub(super) fn take(&self, text: &str, now: Now) -> Option<Arc<Token>> {
         self.map.load().get(text)?.take(now)
     }
