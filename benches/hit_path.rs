@@ -107,7 +107,7 @@ impl Fixture {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let broker = Broker::new(StaticToken::new("e".repeat(TOKEN_LENGTH))?)?;
         let request = TokenRequest::new(SCOPE)?;
-        let handle = broker.handle(&request)?;
+        let handle = broker.handle(&request);
         runtime.block_on(async {
             broker.get_token(&request).await?;
             broker.get_token(SCOPE).await

@@ -10,7 +10,7 @@ use super::Broker;
 use crate::{
     BoxFuture,
     error::Error,
-    refresh::Entry,
+    refresh::{Entry, Slow},
     request::{Asked, TokenRequest},
     sync::Arc,
     token::{AccessToken, Token},
@@ -25,13 +25,18 @@ pub struct Handle {
     broker: Broker,
     request: TokenRequest,
     cell: Arc<Entry>,
+    /// Why the request may not be asked here. Its cell is then one that no token ever comes to.
+    refused: Option<Error>,
 }
 
 impl Handle {
-    pub(super) fn new(broker: &Broker, request: &TokenRequest) -> Result<Self, Error> {
+    pub(super) fn new(broker: &Broker, request: &TokenRequest) -> Self {
         let now = broker.0.clock.now();
-        let cell = broker.0.cell(Asked::Request(request), now)?;
-        Ok(Self { broker: broker.clone(), request: request.clone(), cell })
+        let (cell, refused) = match broker.0.cell(Asked::Request(request), now) {
+            Ok(cell) => (cell, None),
+            Err(error) => (Arc::new(Entry::new(Arc::clone(request.key()), Slow::default())), Some(error)),
+        };
+        Self { broker: broker.clone(), request: request.clone(), cell, refused }
     }
 
     /// The token, as [`Broker::get_token`] gives it.
@@ -90,6 +95,9 @@ impl Handle {
 
     /// The entry, or the one that took its place after it was evicted.
     fn attached(&self) -> Option<Arc<Entry>> {
+        if self.refused.is_some() {
+            return None;
+        }
         if self.cell.is_attached() {
             return Some(Arc::clone(&self.cell));
         }
@@ -111,6 +119,9 @@ pub struct HandleGet<'a> {
 impl HandleGet<'_> {
     #[cold]
     fn miss(&mut self, cx: &mut Context<'_>) -> Poll<Result<AccessToken, Error>> {
+        if let Some(error) = &self.handle.refused {
+            return Poll::Ready(Err(error.clone()));
+        }
         let (broker, cell) = (&self.handle.broker, &self.handle.cell);
         let now = broker.0.clock.now();
         let cell = if cell.is_attached() { Arc::clone(cell) } else { broker.0.engine.cell(cell.key(), now) };

@@ -116,12 +116,8 @@ impl Broker {
         GetToken::new(self, request.into().0, Some(options))
     }
 
-    /// Binds a request once, to read its token many times.
-    ///
-    /// # Errors
-    ///
-    /// `Policy` for a tenant that is not allowed.
-    pub fn handle(&self, request: &TokenRequest) -> Result<Handle, Error> {
+    /// Binds a request once, to read its token many times. A tenant that is not allowed is an error when it is read.
+    pub fn handle(&self, request: &TokenRequest) -> Handle {
         Handle::new(self, request)
     }
 

@@ -29,7 +29,7 @@ async fn all_ways_to_ask_are_ready_on_their_first_poll_and_give_the_same_token()
     let world = World::new().await;
     let broker = world.broker();
     let request = request(VAULT);
-    let handle = broker.handle(&request).unwrap();
+    let handle = broker.handle(&request);
     assert!(broker.peek(VAULT).is_none() && handle.peek().is_none() && handle.with(|_| ()).is_none());
     let token = world.get(broker.get_token(&request)).await.unwrap();
 

@@ -63,7 +63,9 @@ async fn the_home_tenant_is_no_tenant_and_another_has_to_be_allowed() {
         assert_eq!(error.kind(), ErrorKind::Policy);
         assert!(error.to_string().contains(sample::CUSTOMER_WITHOUT_CONSENT), "{error}");
     }
-    assert_eq!(broker.handle(&foreign).unwrap_err().kind(), ErrorKind::Policy);
+    let refused = broker.handle(&foreign);
+    assert_eq!(world.at_once(refused.get()).unwrap_err().kind(), ErrorKind::Policy);
+    assert!(refused.peek().is_none() && refused.with(|_| ()).is_none());
     assert_eq!((world.requests(), requests), (2, 2));
 
     let open = world.builder().allow_all_tenants().build(world.client()).unwrap();
@@ -189,7 +191,7 @@ async fn a_full_cache_evicts_and_what_was_remembered_finds_its_way_back() {
     let world = World::new().await;
     let broker = world.builder().capacity(1).build(world.client()).unwrap();
     let (vault, storage) = (request(VAULT), request(STORAGE));
-    let handle = broker.handle(&vault).unwrap();
+    let handle = broker.handle(&vault);
     let first = world.get(handle.get()).await.unwrap();
     world.get(broker.get_token(&storage)).await.unwrap();
     assert_eq!((broker.metrics().entries, broker.metrics().evictions), (1, 1));

@@ -58,7 +58,7 @@ async fn nothing_is_spawned_before_first_use_and_nothing_is_left_when_the_broker
     let world = World::new().await;
     let before = tasks();
     let broker = world.broker();
-    let handle = broker.handle(&request(VAULT)).unwrap();
+    let handle = broker.handle(&request(VAULT));
     assert_eq!(tasks(), before);
     world.get(broker.get_token(VAULT)).await.unwrap();
     settle().await;

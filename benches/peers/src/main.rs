@@ -138,7 +138,7 @@ impl Fixture {
             "the secret's value",
         )?)?;
         let request = TokenRequest::new(SCOPE)?;
-        let handle = broker.handle(&request)?;
+        let handle = broker.handle(&request);
 
         let client_options = ClientOptions {
             transport: Some(AzureTransport::new(Arc::new(answer))),
