@@ -28,7 +28,8 @@ usage: get_token --scope SCOPE [OPTION...]
   --scope SCOPE            what to ask for, such as https://vault.azure.net/.default;
                            several are separated by spaces, or given one by one
   --provider NAME          client-secret or managed-identity; by default the environment decides
-  --tenant TENANT          ask in this tenant instead of the application's own
+  --tenant TENANT          ask in this tenant instead of the application's own, which it
+                           stands in for where AZURE_TENANT_ID is not set
   --ca FILE                trust these certificates too (PEM)
   --timeout SECONDS        how long to wait for a token
   --repeat N               ask N times: the first token is fetched, the others are cached
@@ -85,9 +86,7 @@ async fn get_tokens(options: &Options, env: &Env) -> Result<ExitCode, Error> {
         builder = builder.timeout(timeout);
     }
     let (broker, provider) = match choose(options.provider, env)? {
-        ProviderName::ClientSecret => {
-            (builder.build(client_secret(env, options.plain_http)?)?, "client-secret")
-        }
+        ProviderName::ClientSecret => (builder.build(client_secret(env, options)?)?, "client-secret"),
         ProviderName::ManagedIdentity => (builder.build(managed_identity(env)?)?, "managed-identity"),
     };
     let tenant = request.requested_tenant().or(broker.identity().tenant()).map(TenantId::as_str);
@@ -124,7 +123,7 @@ fn choose(asked: Option<ProviderName>, env: &Env) -> Result<ProviderName, Error>
     })
 }
 
-fn client_secret(env: &Env, plain_http: bool) -> Result<ConfidentialClient, Error> {
+fn client_secret(env: &Env, options: &Options) -> Result<ConfidentialClient, Error> {
     let required = |name: &str| {
         env.get(name)?.ok_or_else(|| {
             Error::new(ErrorKind::Config, format!("environment variable {name}: not set, or blank")).with_advice(
@@ -133,11 +132,15 @@ fn client_secret(env: &Env, plain_http: bool) -> Result<ConfidentialClient, Erro
             )
         })
     };
-    let (tenant, client_id) = (required("AZURE_TENANT_ID")?, required("AZURE_CLIENT_ID")?);
+    let tenant = match &options.tenant {
+        Some(tenant) if env.get("AZURE_TENANT_ID")?.is_none() => tenant.clone(),
+        _ => required("AZURE_TENANT_ID")?,
+    };
+    let client_id = required("AZURE_CLIENT_ID")?;
     let client = ClientSecret::new(&tenant, &client_id, required("AZURE_CLIENT_SECRET")?)?;
     Ok(match env.get("AZURE_AUTHORITY_HOST")? {
         None => client,
-        Some(host) if plain_http && host.starts_with("http://") => {
+        Some(host) if options.plain_http && host.starts_with("http://") => {
             client.authority(Authority::dangerous().allow_plain_http(&host)?)
         }
         Some(host) => client.authority(Authority::custom(&host)?),

@@ -270,6 +270,10 @@ async fn a_tenant_that_is_asked_for_is_asked() {
     let identity = on_imds(&emulator).args(["--tenant", sample::OTHER_TENANT]);
     assert_eq!(identity.run().await.error()["kind"], "config");
     assert_eq!(emulator.journal().len(), 2, "what is malformed is not sent");
+
+    let mut instead = with_secret(&emulator, sample::SECRET).args(["--tenant", sample::TENANT]);
+    instead.env.retain(|(name, _)| *name != "AZURE_TENANT_ID");
+    assert_eq!(instead.run().await.tokens()[0]["tenant"], sample::TENANT);
 }
 
 #[tokio::test]
