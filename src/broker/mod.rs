@@ -168,6 +168,9 @@ impl Shell {
                 Ok(cell)
             }
             Asked::Text(text) => {
+                if let Some(cell) = self.spellings.get(text) {
+                    return Ok(cell);
+                }
                 let request = TokenRequest::new(text)?;
                 let cell = self.engine.cell(&self.key(&request)?, now);
                 self.spellings.remember(text, &cell);
@@ -179,10 +182,13 @@ impl Shell {
     /// The entry of what is asked for, if there is one.
     fn known(&self, asked: Asked<'_>) -> Option<Arc<Entry>> {
         let key = match asked {
-            Asked::Request(request) => self.key(request),
-            Asked::Text(text) => TokenRequest::new(text).and_then(|request| self.key(&request)),
+            Asked::Request(request) => self.key(request).ok()?,
+            Asked::Text(text) => match self.spellings.get(text) {
+                Some(cell) => return Some(cell),
+                None => self.key(&TokenRequest::new(text).ok()?).ok()?,
+            },
         };
-        self.engine.cache.get(&*key.ok()?)
+        self.engine.cache.get(&key)
     }
 
     fn peek(&self, cell: &Arc<Entry>, now: Now) -> Option<AccessToken> {

@@ -34,9 +34,14 @@ impl Spellings {
         self.map.load().get(text)?.take(now)
     }
 
+    /// The entry of a spelling, if that is still in the cache.
+    pub(super) fn get(&self, text: &str) -> Option<Arc<Entry>> {
+        self.map.load().get(text).filter(|entry| entry.is_attached()).cloned()
+    }
+
     pub(super) fn remember(&self, text: &str, cell: &Arc<Entry>) {
-        let known = |map: &Map| map.get(text).is_some_and(|known| Arc::ptr_eq(known, cell));
-        if known(&self.map.load()) {
+        let full = |map: &Map| map.len() >= MOST && map.values().all(|known| known.is_attached());
+        if full(&self.map.load()) {
             return;
         }
         let _writing = self.writing.lock();

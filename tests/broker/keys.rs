@@ -203,3 +203,20 @@ async fn a_full_cache_evicts_and_what_was_remembered_finds_its_way_back() {
     assert!(world.at_once(handle.get()).unwrap().is_same(&again));
     assert_eq!(handle.with(|token| token.secret().to_owned()).as_deref(), Some(again.secret()));
 }
+
+#[tokio::test]
+async fn more_spellings_than_are_remembered_are_still_one_entry() {
+    let world = World::new().await;
+    let broker = world.broker();
+    let token = world.get(broker.get_token(VAULT)).await.unwrap();
+    for round in 0..2 {
+        for blanks in 1..700 {
+            let spelling = format!("{}{VAULT}", " ".repeat(blanks));
+            assert!(
+                world.at_once(broker.get_token(&spelling)).unwrap().is_same(&token),
+                "{blanks} in {round}"
+            );
+        }
+    }
+    assert_eq!((world.requests(), broker.metrics().entries), (1, 1));
+}
