@@ -129,9 +129,14 @@ impl<S: ?Sized> Cell<S> {
         self.quiet_until.store(until, Ordering::Relaxed);
     }
 
-    /// A new token takes the place of the old one. It has not been used yet.
+    /// A new token takes the place of the old one. It has not been used yet. In a cell that was taken out of the
+    /// cache meanwhile it does not stay: nobody could withdraw it there.
     pub(crate) fn publish(&self, token: Arc<Token>) {
         self.current.store(Some(token));
+        // Either this sees what `detach` wrote first, or `detach` empties the cell after this filled it.
+        if !self.is_attached() {
+            self.current.store(None);
+        }
         let used = self.used.swap(0, Ordering::Relaxed);
         self.used_before.fetch_max(used, Ordering::Relaxed);
     }

@@ -169,6 +169,8 @@ mod tests {
         let first = fill(&cache, 0, now, Duration::from_secs(60));
         let second = fill(&cache, 1, now, Duration::from_secs(60));
         assert!(!first.is_attached() && first.hit(now, |_| ()).is_none());
+        first.publish(second.peek().unwrap());
+        assert!(first.peek().is_none(), "what comes late does not stay");
         assert!(!cache.remove_if(&second, |_| false));
         assert!(cache.remove_if(&second, |_| true) && !cache.remove_if(&second, |_| true));
         assert!(!second.is_attached() && second.hit(now, |_| ()).is_none());

@@ -12,3 +12,4 @@ mod outages;
 mod providers;
 mod scheduler;
 mod support;
+mod trouble;
