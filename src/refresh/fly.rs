@@ -66,6 +66,7 @@ async fn heartbeat(lead: &Lead) -> Infallible {
         clock.sleep(HEARTBEAT).await;
         if lead.flight.term() == lead.term {
             lead.flight.prolong(clock.now().after(SILENCE));
+            lead.engine.holds.prolong(lead.cell.key(), lead.flight.number, lead.flight.alive_until());
             lead.cell.set_quiet_until(lead.flight.alive_until().nanos());
         }
     }
@@ -251,14 +252,17 @@ impl Engine {
     /// Keeps a failure at the width of its cause, and what is left of the token for as long as it lives.
     fn remember(&self, cell: &Arc<Entry>, flight: &Flight, hold: &mut Option<Hold>, error: &Error, now: Now) {
         let key = cell.key();
-        let not_sent = error.held_for().is_some() || error.kind() == ErrorKind::Closed;
+        // What the gate said. The error of a broker that the provider asks may look the same, and is a failure.
+        let gated = |hold: &Option<Hold>| self.holds.check(key, hold.as_ref(), now, flight.number).is_some();
+        let not_sent =
+            self.phase.borrow().is_over() || (error.held_for().is_some() && gated(hold));
         let answered = !not_sent && error.status().is_some() && Width::of(error) != Width::Service;
         let until = if not_sent {
             self.holds.until(key).unwrap_or_default()
         } else {
             let random = self.draw();
-            self.holds.failed(key, error, now, random).unwrap_or_else(|| {
-                let next = Hold::after(error.clone(), hold.as_ref(), now, random);
+            self.holds.failed(key, error, flight.started, now, random).unwrap_or_else(|| {
+                let next = Hold::after(error.clone(), hold.as_ref(), flight.started, now, random);
                 hold.insert(next).until()
             })
         };

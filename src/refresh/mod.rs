@@ -252,6 +252,7 @@ impl Engine {
     fn take_over(&self, cell: &Entry, flight: &Arc<Flight>, now: Now) -> Started {
         // Where nobody can take over from here, somebody looks again later.
         flight.prolong(now.after(SILENCE));
+        self.holds.prolong(cell.key(), flight.number, flight.alive_until());
         cell.set_quiet_until(flight.alive_until().nanos());
         let runtime = runtime().ok()?;
         count(&self.counters.takeovers);

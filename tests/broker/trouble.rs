@@ -43,6 +43,35 @@ fn once_then(
 }
 
 #[tokio::test]
+async fn what_a_broker_behind_the_provider_remembers_is_remembered_here_too() {
+    let world = World::new().await;
+    let behind = world.broker();
+    let asked = behind.clone();
+    let (broker, calls) = once_then(&world, move || {
+        let asked = asked.clone();
+        Box::pin(async move { asked.get_token(VAULT).await.unwrap_err() })
+    });
+    world.get(broker.get_token(VAULT)).await.unwrap();
+    world.pass(secs(300)).await;
+    world.emulator.faults().add(Fault::on(Endpoint::TokenService).status(429).retry_after(secs(3_600)));
+    world.get(behind.get_token(VAULT)).await.unwrap_err();
+    world.pass(secs(250)).await;
+    let made = calls.load(Ordering::SeqCst);
+    assert!((2..20).contains(&made), "{made} fetches");
+}
+
+#[tokio::test]
+async fn a_provider_that_says_it_is_closed_is_not_asked_again_at_once() {
+    let world = World::new().await;
+    let (broker, calls) =
+        once_then(&world, || Box::pin(async { Error::new(ErrorKind::Closed, "what it asks was closed") }));
+    world.get(broker.get_token(VAULT)).await.unwrap();
+    world.pass(secs(500)).await;
+    let made = calls.load(Ordering::SeqCst);
+    assert!((2..20).contains(&made), "{made} fetches");
+}
+
+#[tokio::test]
 async fn a_token_that_comes_for_an_evicted_entry_is_given_and_not_kept() {
     let world = World::new().await;
     let broker = world.builder().capacity(1).build(world.client()).unwrap();
@@ -59,4 +88,61 @@ async fn a_token_that_comes_for_an_evicted_entry_is_given_and_not_kept() {
     broker.invalidate(&token);
     assert!(broker.peek(&vault).is_none());
     assert!(handle.peek().is_none() && handle.with(|_| ()).is_none());
+}
+
+#[test]
+fn a_probe_on_a_parked_runtime_does_not_hold_other_keys_up() {
+    let (first, second) = (runtime(), runtime());
+    let world = second.block_on(World::new());
+    let broker = world.broker();
+    second.block_on(async {
+        let outage = Fault::on(Endpoint::TokenService).status(429).retry_after(secs(100));
+        let outage = world.emulator.faults().add(outage);
+        world.get(broker.get_token(VAULT)).await.unwrap_err();
+        world.emulator.faults().remove(outage);
+        world.pass(secs(100)).await;
+    });
+    first.block_on(async {
+        let mut probe = Box::pin(broker.get_token(VAULT));
+        assert!(poll_once(probe.as_mut()).is_pending());
+    });
+    second.block_on(async {
+        world.at_once(broker.get_token(STORAGE)).unwrap_err();
+        world.pass(secs(16)).await;
+        world.get(broker.get_token(STORAGE)).await.unwrap();
+    });
+}
+
+#[tokio::test]
+async fn an_outage_that_is_long_over_makes_nobody_wait_for_a_probe() {
+    let world = World::new().await;
+    let broker = world.broker();
+    world.emulator.faults().add(Fault::on(Endpoint::TokenService).status(429).retry_after(secs(100)).times(1));
+    world.get(broker.get_token(VAULT)).await.unwrap_err();
+    world.pass(secs(5 * 3_600)).await;
+    world.emulator.faults().add(Fault::on(Endpoint::TokenService).delay(secs(1)));
+    let mut first = Box::pin(broker.get_token(VAULT));
+    assert!(poll_once(first.as_mut()).is_pending());
+    world.get(broker.get_token(STORAGE)).await.unwrap();
+    world.get(first).await.unwrap();
+}
+
+#[tokio::test]
+async fn failures_of_flights_that_were_under_way_together_are_one_failure() {
+    let world = World::new().await;
+    let broker = world.builder().build(world.client_with("wrong-secret")).unwrap();
+    world.emulator.faults().add(Fault::on(Endpoint::TokenService).delay(secs(1)));
+    let scopes: Vec<_> = (0..10)
+        .map(|n| format!("api://aaaaaaaa-0000-0000-0000-000000000002/{n}/.default"))
+        .collect();
+    let mut calls: Vec<_> = scopes.iter().map(|scope| Box::pin(broker.get_token(&**scope))).collect();
+    for call in &mut calls {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    for call in calls {
+        world.get(call).await.unwrap_err();
+    }
+    assert_eq!(world.requests(), 10);
+    let held = world.at_once(broker.get_token(VAULT)).unwrap_err().held_for().unwrap();
+    assert!(held <= secs(10), "{held:?}");
 }
