@@ -218,7 +218,7 @@ impl Engine {
         let forced = challenge.is_some();
         let token = if forced { None } else { cell.usable(now).map(AccessToken) };
         let number = self.flights.fetch_add(1, Ordering::Relaxed) + 1;
-        let started = runtime().and_then(|runtime| {
+        let started = self.runtime(now).and_then(|runtime| {
             let probing = self.holds.enter(cell.key(), slow.hold.as_mut(), now, number)?;
             let reason = if probing && !forced { Reason::Probe } else { reason };
             let flight = Arc::new(Flight::new(number, reason, challenge, now, token.is_some()));
@@ -254,7 +254,7 @@ impl Engine {
         flight.prolong(now.after(SILENCE));
         self.holds.prolong(cell.key(), flight.number, flight.alive_until());
         cell.set_quiet_until(flight.alive_until().nanos());
-        let runtime = runtime().ok()?;
+        let runtime = self.runtime(now).ok()?;
         count(&self.counters.takeovers);
         Some((Arc::clone(flight), flight.next_term(), runtime))
     }
@@ -357,6 +357,12 @@ impl Engine {
         self.cache.clear();
     }
 
+    /// The runtime to fly on, if there is one here with a timer.
+    fn runtime(&self, now: Now) -> Result<Handle, Error> {
+        let runtime = Handle::try_current().map_err(|_| no_runtime())?;
+        self.clock.try_sleep_until(now).map(|_| runtime).ok_or_else(no_runtime)
+    }
+
     fn draw(&self) -> f64 {
         self.random.lock().f64()
     }
@@ -367,12 +373,13 @@ fn renewable(key: &Key) -> bool {
     !matches!(key.subject(), Subject::OnBehalfOf(_))
 }
 
-fn runtime() -> Result<Handle, Error> {
-    Handle::try_current().map_err(|_| {
-        Error::config("no tokio runtime is running here, and a token has to be fetched").with_advice(
-            "Call from within a tokio runtime with time and IO enabled, or `peek`, which never waits.",
-        )
-    })
+fn no_runtime() -> Error {
+    let message = match Handle::try_current() {
+        Ok(_) => "the tokio runtime here has no timer, and a token has to be waited for",
+        Err(_) => "no tokio runtime is running here, and a token has to be fetched",
+    };
+    Error::config(message)
+        .with_advice("Call from within a tokio runtime with time and IO enabled, or `peek`, which never waits.")
 }
 
 fn closed() -> Error {

@@ -91,6 +91,30 @@ async fn a_token_that_comes_for_an_evicted_entry_is_given_and_not_kept() {
 }
 
 #[test]
+fn who_waits_without_a_runtime_gets_an_error_and_no_panic() {
+    let provider = FnProvider::new(|_, _| Box::pin(std::future::pending()));
+    let broker = Broker::builder().build(provider).unwrap();
+    let runtime = runtime();
+    runtime.block_on(async {
+        let mut call = Box::pin(broker.get_token(VAULT));
+        assert!(poll_once(call.as_mut()).is_pending());
+    });
+    let error = ready(broker.get_token(VAULT)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.to_string().contains("no tokio runtime"), "{error}");
+}
+
+#[test]
+fn a_runtime_without_a_timer_is_an_error_that_says_so_and_no_panic() {
+    let provider = FnProvider::new(|_, _| Box::pin(std::future::pending()));
+    let broker = Broker::builder().build(provider).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let error = runtime.block_on(async { broker.get_token(VAULT).await.unwrap_err() });
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert_eq!(broker.metrics().in_flight, 0);
+}
+
+#[test]
 fn a_probe_on_a_parked_runtime_does_not_hold_other_keys_up() {
     let (first, second) = (runtime(), runtime());
     let world = second.block_on(World::new());
@@ -145,4 +169,27 @@ async fn failures_of_flights_that_were_under_way_together_are_one_failure() {
     assert_eq!(world.requests(), 10);
     let held = world.at_once(broker.get_token(VAULT)).unwrap_err().held_for().unwrap();
     assert!(held <= secs(10), "{held:?}");
+}
+
+#[test]
+fn flight_after_flight_that_is_cut_short_costs_nobody_the_token_that_still_lives() {
+    let main = runtime();
+    let world = main.block_on(World::new());
+    let broker = world.broker();
+    let old = main.block_on(async { world.get(broker.get_token(VAULT)).await.unwrap() });
+    world.emulator.faults().add(Fault::on(Endpoint::TokenService).hang());
+    world.time.advance(secs(3_599 - 25));
+    let mut waiting = Box::pin(broker.get_token(VAULT));
+    for _ in 0..10 {
+        let short = runtime();
+        let polled = {
+            let _in = short.enter();
+            poll_once(waiting.as_mut())
+        };
+        if let std::task::Poll::Ready(result) = polled {
+            assert!(world.see(result).unwrap().is_same(&old));
+            return;
+        }
+    }
+    panic!("it waits for ever");
 }
