@@ -193,3 +193,24 @@ fn flight_after_flight_that_is_cut_short_costs_nobody_the_token_that_still_lives
     }
     panic!("it waits for ever");
 }
+
+#[tokio::test]
+async fn a_token_that_is_always_due_is_not_fetched_without_pause() {
+    let world = World::new().await;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let provider = FnProvider::new(move |cx, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            Ok(Fetched::new("due", cx.clock().now(), secs(3_600)).refresh_in(Duration::ZERO))
+        })
+    });
+    let broker = world.builder().build(provider).unwrap();
+    world.get(broker.get_token(VAULT)).await.unwrap();
+    for _ in 0..600 {
+        world.at_once(broker.get_token_with(VAULT, &CallOptions::new())).unwrap();
+        world.pass(secs(1) / 10).await;
+    }
+    let made = calls.load(Ordering::SeqCst);
+    assert!(made <= 4, "{made} fetches in a minute");
+}
