@@ -23,6 +23,8 @@ pub(crate) struct Cell<S: ?Sized> {
     flying: AtomicBool,
     /// False once it was evicted: what is still found through a memo or a handle has to be looked up anew.
     attached: AtomicBool,
+    /// When the scheduler looks at it next, 0 where it does not. Under the scheduler's lock.
+    alarm: AtomicU64,
     slow: Mutex<S>,
 }
 
@@ -55,6 +57,7 @@ impl<S> Cell<S> {
             used_before: AtomicU32::new(0),
             flying: AtomicBool::new(false),
             attached: AtomicBool::new(true),
+            alarm: AtomicU64::new(0),
             slow: Mutex::new(slow),
         }
     }
@@ -127,6 +130,14 @@ impl<S: ?Sized> Cell<S> {
 
     pub(crate) fn set_quiet_until(&self, until: u64) {
         self.quiet_until.store(until, Ordering::Relaxed);
+    }
+
+    pub(crate) fn alarm(&self) -> u64 {
+        self.alarm.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_alarm(&self, at: u64) {
+        self.alarm.store(at, Ordering::Relaxed);
     }
 
     /// A new token takes the place of the old one. It has not been used yet. In a cell that was taken out of the

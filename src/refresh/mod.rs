@@ -143,12 +143,20 @@ impl Engine {
         let (step, started) = cell.slow(|slow| self.locked_step(cell, slow, now, challenge));
         // Outside the lock: a runtime that is shutting down drops the task at once, and with it lands the flight.
         if let Some((flight, term, runtime)) = started {
-            Scheduler::ensure_running(self, &runtime);
+            Scheduler::ensure_running(self, &runtime, now);
             runtime.spawn(fly::fly(self.lead(cell, &flight, term)));
         }
         match &step {
             Step::Serve(_) => self.counters.hit(),
-            Step::Fail(error) if error.held_for().is_some() => count(&self.counters.held),
+            Step::Fail(error) => {
+                if error.held_for().is_some() {
+                    count(&self.counters.held);
+                }
+                if cell.alarm() == 0 && !cell.is_flying() {
+                    // It never flew, so nothing else would have it cleared away.
+                    self.scheduler.look_at(cell, now.after(FORSAKEN).nanos());
+                }
+            }
             _ => {}
         }
         step
@@ -280,8 +288,8 @@ impl Engine {
             return self.clear_away_at(cell, until, now);
         };
         if now.nanos() < timeline.due {
-            // It was replaced meanwhile; its successor has an alarm of its own.
-            return;
+            // It was replaced meanwhile.
+            return self.scheduler.look_at(cell, timeline.due);
         }
         if !cell.is_used() || !renewable(cell.key()) {
             return self.clear_away_at(cell, timeline.expiry, now);
@@ -293,14 +301,15 @@ impl Engine {
         if now.nanos() < cell.quiet_until() {
             return self.scheduler.look_at(cell, cell.quiet_until());
         }
-        let step = cell.slow(|slow| match slow.flight {
+        let started = cell.slow(|slow| match slow.flight {
             Some(_) => None,
+            // Held at a width that the cell knows nothing of.
+            None if self.holds.check(cell.key(), slow.hold.as_ref(), now, 0).is_some() => None,
             None => self.launch(cell, slow, now, Reason::Due, None).1,
         });
-        match step {
+        match started {
             Some((flight, term, runtime)) => drop(runtime.spawn(fly::fly(self.lead(cell, &flight, term)))),
             None => {
-                // Held at a width that the cell knows nothing of.
                 let held_until = self.holds.until(cell.key()).unwrap_or_default();
                 let later = held_until.max(now.after(Duration::from_secs(1)).nanos());
                 self.scheduler.look_at(cell, later);

@@ -194,6 +194,40 @@ fn flight_after_flight_that_is_cut_short_costs_nobody_the_token_that_still_lives
     panic!("it waits for ever");
 }
 
+#[test]
+fn a_scheduler_whose_runtime_is_parked_is_replaced() {
+    let (first, second) = (runtime(), runtime());
+    let world = second.block_on(World::new());
+    let broker = world.broker();
+    first.block_on(async { world.get(broker.get_token(VAULT)).await.unwrap() });
+    second.block_on(async {
+        world.pass(secs(2_500)).await;
+        assert_eq!(world.requests(), 1, "nobody runs the scheduler");
+        // Whoever fetches next finds that it is late.
+        world.get(broker.get_token(STORAGE)).await.unwrap();
+        settle().await;
+        assert_eq!(world.requests(), 3);
+        world.at_once(broker.get_token(VAULT)).unwrap();
+        world.pass(secs(2_500)).await;
+        assert_eq!(world.requests(), 5, "both are refreshed");
+    });
+}
+
+#[tokio::test]
+async fn entries_that_never_flew_are_cleared_away() {
+    let world = World::new().await;
+    let broker = world.broker();
+    world.emulator.faults().add(Fault::on(Endpoint::TokenService).status(429).retry_after(secs(100)).times(1));
+    world.get(broker.get_token(VAULT)).await.unwrap_err();
+    for n in 0..100 {
+        let scope = format!("api://aaaaaaaa-0000-0000-0000-000000000002/{n}/.default");
+        world.at_once(broker.get_token(&*scope)).unwrap_err();
+    }
+    assert_eq!(broker.metrics().entries, 101);
+    world.pass(secs(1_000)).await;
+    assert_eq!(broker.metrics().entries, 0);
+}
+
 #[tokio::test]
 async fn a_token_that_is_always_due_is_not_fetched_without_pause() {
     let world = World::new().await;
