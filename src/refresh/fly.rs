@@ -78,6 +78,8 @@ pub(super) enum Landing {
     Panicked,
     /// The runtime dropped the task, or the machine slept.
     Gone,
+    /// The broker is closed. A flight that spends something which must not be lost flies on.
+    Closed,
 }
 
 impl Landing {
@@ -114,7 +116,7 @@ impl Engine {
         };
         match lease {
             None => self.shared.lease(key, deadline).await?,
-            Some(_) => flight.set_durable(),
+            Some(_) => lead.set_durable()?,
         }
         if let Some(fetched) = self.shared.newer(key, previous.as_ref()).await {
             return Ok(fetched);
@@ -162,7 +164,8 @@ impl Engine {
         let now = self.clock.now();
         let outcome = cell.slow(|slow| {
             let current = slow.flight.as_ref().is_some_and(|current| Arc::ptr_eq(current, flight));
-            if !current || flight.term() != term {
+            let spared = matches!(landing, Landing::Closed) && flight.is_durable();
+            if !current || flight.term() != term || spared {
                 return None;
             }
             slow.flight = None;
@@ -170,6 +173,7 @@ impl Engine {
             cell.set_quiet_until(0);
             let accepted = match landing {
                 Landing::Fetched(Ok(fetched)) => self.accept(cell, flight, slow.refused, &fetched, now),
+                Landing::Closed => Err(Landing::failed(closed())),
                 landing => Err(landing),
             };
             Some(match accepted {
@@ -186,7 +190,7 @@ impl Engine {
                     self.forget(cell, flight, slow, now);
                     Outcome::Failed(panicked())
                 }
-                Err(Landing::Fetched(Ok(_)) | Landing::Gone) => {
+                Err(Landing::Fetched(Ok(_)) | Landing::Gone | Landing::Closed) => {
                     self.forget(cell, flight, slow, now);
                     Outcome::Interrupted
                 }

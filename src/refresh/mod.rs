@@ -42,6 +42,7 @@ use crate::{
 };
 use decide::Decision;
 use flight::Flight;
+use fly::Landing;
 use holds::Holds;
 use scheduler::Scheduler;
 
@@ -345,7 +346,7 @@ impl Engine {
     /// Nothing new begins, the cache is emptied, and what spends something that must not be lost comes to its end.
     ///
     /// Cancel safe: what was begun goes on, and it may be called again.
-    pub(crate) async fn close(&self) {
+    pub(crate) async fn close(self: &Arc<Self>) {
         self.phase.send_if_modified(|phase| {
             let open = *phase == Phase::Open;
             if open {
@@ -353,7 +354,12 @@ impl Engine {
             }
             open
         });
-        self.cache.clear();
+        // They would end by themselves as soon as their tasks run, which on a parked runtime may be never.
+        for cell in self.cache.clear() {
+            if let Some(flight) = cell.slow(|slow| slow.flight.clone()) {
+                self.land(&cell, &flight, flight.term(), Landing::Closed);
+            }
+        }
         let mut flying = self.flying.subscribe();
         // It cannot fail: the sender is `self`'s.
         let _landed = flying.wait_for(|flying| *flying == 0).await.is_ok();
@@ -363,7 +369,7 @@ impl Engine {
     /// Ends everything at once. For the last broker that goes.
     pub(crate) fn end(&self) {
         self.phase.send_replace(Phase::Closed);
-        self.cache.clear();
+        drop(self.cache.clear());
     }
 
     /// The runtime to fly on, if there is one here with a timer.

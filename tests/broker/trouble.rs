@@ -172,6 +172,27 @@ async fn failures_of_flights_that_were_under_way_together_are_one_failure() {
 }
 
 #[test]
+fn closing_does_not_wait_for_a_runtime_that_is_parked() {
+    let (first, second) = (runtime(), runtime());
+    let world = second.block_on(World::new());
+    let broker = world.broker();
+    first.block_on(async {
+        let mut call = Box::pin(broker.get_token(VAULT));
+        assert!(poll_once(call.as_mut()).is_pending());
+    });
+    second.block_on(async {
+        let mut waiting = Box::pin(broker.get_token(VAULT));
+        assert!(poll_once(waiting.as_mut()).is_pending());
+        let mut closing = Box::pin(broker.close());
+        assert!(poll_once(closing.as_mut()).is_ready());
+        assert_eq!(world.at_once(waiting).unwrap_err().kind(), ErrorKind::Closed);
+    });
+    assert_eq!(broker.metrics().in_flight, 0);
+    first.block_on(settle());
+    assert_eq!((world.requests(), broker.metrics().in_flight), (0, 0));
+}
+
+#[test]
 fn flight_after_flight_that_is_cut_short_costs_nobody_the_token_that_still_lives() {
     let main = runtime();
     let world = main.block_on(World::new());
