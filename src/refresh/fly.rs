@@ -107,7 +107,12 @@ impl Engine {
     async fn fetch_in_order(self: &Arc<Self>, lead: &Lead, deadline: Now) -> Result<Fetched, Error> {
         let (key, flight) = (lead.cell.key(), &lead.flight);
         let previous = lead.cell.peek().map(AccessToken);
-        if let Some(fetched) = self.shared.newer(key, previous.as_ref()).await {
+        // What a challenge demands, no other machine can know of.
+        let newer = async || match flight.challenge {
+            None => self.shared.newer(key, previous.as_ref()).await,
+            Some(_) => None,
+        };
+        if let Some(fetched) = newer().await {
             return Ok(fetched);
         }
         let lease = match key.subject() {
@@ -118,7 +123,7 @@ impl Engine {
             None => self.shared.lease(key, deadline).await?,
             Some(_) => lead.set_durable()?,
         }
-        if let Some(fetched) = self.shared.newer(key, previous.as_ref()).await {
+        if let Some(fetched) = newer().await {
             return Ok(fetched);
         }
         let gate = {

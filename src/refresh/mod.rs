@@ -17,6 +17,8 @@ mod fly;
 mod grants;
 mod holds;
 mod scheduler;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::{fmt, time::Duration};

@@ -235,6 +235,22 @@ fn a_scheduler_whose_runtime_is_parked_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_request_whose_entry_was_evicted_is_remembered_anew() {
+    let world = World::new().await;
+    let broker = world.broker();
+    let vault = request(VAULT);
+    let handle = broker.handle(&vault).unwrap();
+    world.get(broker.get_token(&vault)).await.unwrap();
+    for _ in 0..3 {
+        world.pass(secs(3 * 3_600)).await;
+        assert_eq!(broker.metrics().entries, 0);
+        world.get(broker.get_token(&vault)).await.unwrap();
+        assert!(handle.peek().is_some() && handle.with(|_| ()).is_some());
+        world.at_once(handle.get()).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn entries_that_never_flew_are_cleared_away() {
     let world = World::new().await;
     let broker = world.broker();
