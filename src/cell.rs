@@ -27,6 +27,8 @@ pub(crate) struct Cell<S: ?Sized> {
     flying: AtomicBool,
     /// False once it was evicted: what is still found through a memo or a handle has to be looked up anew.
     attached: AtomicBool,
+    /// When the scheduler looks at it next, 0 where it does not. Under the scheduler's lock.
+    alarm: AtomicU64,
     slow: Mutex<S>,
 }
 
@@ -104,6 +106,7 @@ impl<S> Cell<S> {
             used_before: AtomicU32::new(0),
             flying: AtomicBool::new(false),
             attached: AtomicBool::new(true),
+            alarm: AtomicU64::new(0),
             slow: Mutex::new(slow),
         }
     }
@@ -217,9 +220,22 @@ impl<S: ?Sized> Cell<S> {
         self.quiet_until.store(until, Ordering::Relaxed);
     }
 
-    /// A new token takes the place of the old one. It has not been used yet.
+    pub(crate) fn alarm(&self) -> u64 {
+        self.alarm.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_alarm(&self, at: u64) {
+        self.alarm.store(at, Ordering::Relaxed);
+    }
+
+    /// A new token takes the place of the old one. It has not been used yet. In a cell that was taken out of the
+    /// cache meanwhile it does not stay: nobody could withdraw it there.
     pub(crate) fn publish(&self, token: Arc<Token>) {
         self.change(|current| current.store(Some(token)));
+        // Either this sees what `detach` wrote first, or `detach` empties the cell after this filled it.
+        if !self.is_attached() {
+            self.change(|current| current.store(None));
+        }
         let used = self.used.swap(0, Ordering::Relaxed);
         self.used_before.fetch_max(used, Ordering::Relaxed);
     }

@@ -141,6 +141,18 @@ impl Clock {
         })
     }
 
+    /// As [`sleep_until`](Self::sleep_until), or nothing where one cannot sleep here: outside a runtime, or on one
+    /// without a timer, of which nothing but tokio's panic tells.
+    pub(crate) fn try_sleep_until(&self, point: Now) -> Option<Sleep> {
+        match self.0 {
+            Source::System => {
+                tokio::runtime::Handle::try_current().ok()?;
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.sleep_until(point))).ok()
+            }
+            Source::Manual(_) => Some(self.sleep_until(point)),
+        }
+    }
+
     /// Ends when `duration` has passed. As [`sleep_until`](Self::sleep_until).
     pub fn sleep(&self, duration: Duration) -> Sleep {
         self.sleep_until(self.now().after(duration))

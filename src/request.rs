@@ -13,11 +13,13 @@ use foldhash::{SharedSeed, fast::SeedableRandomState};
 use crate::{
     cell::ErasedCell,
     claims::Claims,
+    clock::Now,
     error::Error,
     scope::ScopeSet,
     secret::Secret,
-    sync::{Arc, OnceLock},
+    sync::{Arc, ArcSwapOption, OnceLock},
     tenant::TenantId,
+    token::Token,
 };
 
 /// What is asked for: scopes, and where it matters tenant, subject and claims.
@@ -30,7 +32,22 @@ pub struct TokenRequest {
     key: Arc<Key>,
     /// As they were given: what an app token drops of them, a user's token needs.
     scopes: ScopeSet,
-    memo: OnceLock<(u64, Arc<ErasedCell>)>,
+    memo: Memo,
+}
+
+/// Where a request's entry was found.
+#[derive(Default)]
+struct Memo {
+    /// Of the broker with this number, which was the first to answer.
+    first: OnceLock<(u64, Arc<ErasedCell>)>,
+    /// Where that one was evicted, the latest that took its place. Apart, since reading it costs more.
+    later: ArcSwapOption<Arc<ErasedCell>>,
+}
+
+impl Clone for Memo {
+    fn clone(&self) -> Self {
+        Self { first: self.first.clone(), later: ArcSwapOption::new(self.later.load_full()) }
+    }
 }
 
 /// All of a request that makes a token a different one. The provider's identity, the other half of a key, is the
@@ -175,12 +192,12 @@ impl TokenRequest {
             _ => scopes.clone(),
         };
         let key = Key { hash: 0, tenant, subject, scopes: wanted, claims };
-        Self { key: Arc::new(key.hashed()), scopes, memo: OnceLock::new() }
+        Self { key: Arc::new(key.hashed()), scopes, memo: Memo::default() }
     }
 
     /// The request that a key stands for.
     pub(crate) fn of(key: Arc<Key>) -> Self {
-        Self { scopes: key.scopes.clone(), key, memo: OnceLock::new() }
+        Self { scopes: key.scopes.clone(), key, memo: Memo::default() }
     }
 
     /// The tenant that was asked for, if not the provider's own.
@@ -207,15 +224,32 @@ impl TokenRequest {
         &self.key
     }
 
-    /// The entry that this request was last found in, where that was in the cache of `broker`.
+    /// As [`Cell::take`](crate::cell::Cell::take) of the entry that this request was last found in, where that was in
+    /// the cache of `broker`.
     #[inline]
-    pub(crate) fn remembered(&self, broker: u64) -> Option<&Arc<ErasedCell>> {
-        self.memo.get().filter(|(owner, _)| *owner == broker).map(|(_, cell)| cell)
+    pub(crate) fn take(&self, broker: u64, now: Now) -> Option<Arc<Token>> {
+        let (_, first) = self.memo.first.get().filter(|(owner, _)| *owner == broker)?;
+        first.take(now).or_else(|| self.take_later(first, now))
+    }
+
+    #[cold]
+    fn take_later(&self, first: &ErasedCell, now: Now) -> Option<Arc<Token>> {
+        if first.is_attached() {
+            return None;
+        }
+        self.memo.later.load().as_ref()?.take(now)
     }
 
     /// The first broker to answer is the one that is remembered.
-    pub(crate) fn remember(&self, broker: u64, cell: impl FnOnce() -> Arc<ErasedCell>) {
-        self.memo.get_or_init(|| (broker, cell()));
+    pub(crate) fn remember(&self, broker: u64, cell: &Arc<ErasedCell>) {
+        let (owner, first) = self.memo.first.get_or_init(|| (broker, Arc::clone(cell)));
+        if *owner != broker || first.is_attached() {
+            return;
+        }
+        let known = self.memo.later.load();
+        if !known.as_ref().is_some_and(|known| Arc::ptr_eq(&**known, cell)) {
+            self.memo.later.store(Some(Arc::new(Arc::clone(cell))));
+        }
     }
 }
 

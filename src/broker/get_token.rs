@@ -76,7 +76,7 @@ impl Broker {
     pub(super) fn take(&self, asked: Asked<'_>, now: Now) -> Option<AccessToken> {
         let shell = &*self.0;
         let token = match asked {
-            Asked::Request(request) => request.remembered(shell.id)?.take(now),
+            Asked::Request(request) => request.take(shell.id, now),
             Asked::Text(text) => shell.spellings.take(text, now),
         }?;
         shell.engine.counters.hit();

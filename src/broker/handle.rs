@@ -9,6 +9,7 @@ use std::{
 use super::Broker;
 use crate::{
     BoxFuture,
+    clock::Now,
     error::Error,
     refresh::{Entry, Slow},
     request::{Asked, TokenRequest},
@@ -18,8 +19,7 @@ use crate::{
 
 /// One request of one broker. Cheap to clone; keeps the broker alive.
 ///
-/// Should its entry be evicted while nobody used it, reading it looks the entry up anew each time, which costs a hash
-/// lookup and stays correct.
+/// Should its entry be evicted while nobody used it, the one that takes its place is found and remembered.
 #[derive(Clone)]
 pub struct Handle {
     broker: Broker,
@@ -69,7 +69,7 @@ impl Handle {
 
     #[cold]
     fn with_due<R>(&self, read: impl FnOnce(&Token) -> R) -> Option<R> {
-        let token = self.broker.0.peek(&self.attached()?, self.broker.0.clock.now())?;
+        let token = self.peek_due(self.broker.0.clock.now())?;
         Some(read(&token))
     }
 
@@ -85,23 +85,24 @@ impl Handle {
             shell.engine.counters.hit();
             return Some(AccessToken(token));
         }
-        shell.peek(&self.attached()?, now)
+        self.peek_due(now)
+    }
+
+    #[cold]
+    fn peek_due(&self, now: Now) -> Option<AccessToken> {
+        if self.refused.is_some() {
+            return None;
+        }
+        if self.cell.is_attached() {
+            return self.broker.0.peek(&self.cell, now);
+        }
+        let token = self.broker.take(Asked::Request(&self.request), now);
+        token.or_else(|| self.broker.0.peek(&self.broker.0.known(Asked::Request(&self.request))?, now))
     }
 
     /// What it is bound to.
     pub fn request(&self) -> &TokenRequest {
         &self.request
-    }
-
-    /// The entry, or the one that took its place after it was evicted.
-    fn attached(&self) -> Option<Arc<Entry>> {
-        if self.refused.is_some() {
-            return None;
-        }
-        if self.cell.is_attached() {
-            return Some(Arc::clone(&self.cell));
-        }
-        self.broker.0.engine.cache.get(self.cell.key())
     }
 }
 
@@ -122,9 +123,18 @@ impl HandleGet<'_> {
         if let Some(error) = &self.handle.refused {
             return Poll::Ready(Err(error.clone()));
         }
-        let (broker, cell) = (&self.handle.broker, &self.handle.cell);
+        let Handle { broker, cell, request, .. } = self.handle;
         let now = broker.0.clock.now();
-        let cell = if cell.is_attached() { Arc::clone(cell) } else { broker.0.engine.cell(cell.key(), now) };
+        let cell = if cell.is_attached() {
+            Arc::clone(cell)
+        } else if let Some(token) = broker.take(Asked::Request(request), now) {
+            return Poll::Ready(Ok(token));
+        } else {
+            match broker.0.cell(Asked::Request(request), now) {
+                Ok(cell) => cell,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        };
         match broker.ask(cell, now, None) {
             Ok(result) => Poll::Ready(result),
             Err(waiting) => self.waiting.insert(waiting).as_mut().poll(cx),

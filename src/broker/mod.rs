@@ -20,6 +20,7 @@ pub use metrics::Metrics;
 
 use crate::{
     Clock, Error, Identity, Provider, RequestRef,
+    cell::ErasedCell,
     clock::Now,
     error::{Blame, ErrorKind},
     refresh::{Engine, Entry},
@@ -161,34 +162,36 @@ impl Shell {
     /// The entry of what is asked for, made where there is none. It is remembered where it was asked for, so that the
     /// next time it is a hit.
     fn cell(&self, asked: Asked<'_>, now: Now) -> Result<Arc<Entry>, Error> {
+        let cell = self.engine.cell(&self.key_of(asked)?, now);
+        self.remember(asked, &cell);
+        Ok(cell)
+    }
+
+    /// The entry of what is asked for, if there is one. It is remembered as well.
+    fn known(&self, asked: Asked<'_>) -> Option<Arc<Entry>> {
+        let cell = self.engine.cache.get(&*self.key_of(asked).ok()?)?;
+        self.remember(asked, &cell);
+        Some(cell)
+    }
+
+    fn key_of(&self, asked: Asked<'_>) -> Result<Arc<Key>, Error> {
         match asked {
-            Asked::Request(request) => {
-                let cell = self.engine.cell(&self.key(request)?, now);
-                request.remember(self.id, || Arc::clone(&cell) as _);
-                Ok(cell)
-            }
-            Asked::Text(text) => {
-                if let Some(cell) = self.spellings.get(text) {
-                    return Ok(cell);
-                }
-                let request = TokenRequest::new(text)?;
-                let cell = self.engine.cell(&self.key(&request)?, now);
-                self.spellings.remember(text, &cell);
-                Ok(cell)
-            }
+            Asked::Request(request) => self.key(request),
+            Asked::Text(text) => match self.spellings.get(text) {
+                Some(cell) => Ok(Arc::clone(cell.key())),
+                None => self.key(&TokenRequest::new(text)?),
+            },
         }
     }
 
-    /// The entry of what is asked for, if there is one.
-    fn known(&self, asked: Asked<'_>) -> Option<Arc<Entry>> {
-        let key = match asked {
-            Asked::Request(request) => self.key(request).ok()?,
-            Asked::Text(text) => match self.spellings.get(text) {
-                Some(cell) => return Some(cell),
-                None => self.key(&TokenRequest::new(text).ok()?).ok()?,
-            },
-        };
-        self.engine.cache.get(&key)
+    fn remember(&self, asked: Asked<'_>, cell: &Arc<Entry>) {
+        match asked {
+            Asked::Request(request) => {
+                let erased: Arc<ErasedCell> = Arc::<Entry>::clone(cell);
+                request.remember(self.id, &erased);
+            }
+            Asked::Text(text) => self.spellings.remember(text, cell),
+        }
     }
 
     fn peek(&self, cell: &Arc<Entry>, now: Now) -> Option<AccessToken> {
@@ -234,5 +237,32 @@ impl fmt::Debug for Broker {
             .field("identity", &self.0.identity)
             .field("engine", &self.0.engine)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StaticToken;
+
+    #[tokio::test]
+    async fn a_request_and_a_handle_whose_entry_was_evicted_become_hits_again() {
+        let provider = StaticToken::new("t").unwrap();
+        let broker = Broker::builder().capacity(1).build(provider).unwrap();
+        let vault = TokenRequest::new("https://vault.azure.net/.default").unwrap();
+        let handle = broker.handle(&vault);
+        let hit =
+            |request: &TokenRequest| broker.take(Asked::Request(request), broker.0.clock.now()).is_some();
+        for _ in 0..3 {
+            broker.get_token(&vault).await.unwrap();
+            assert!(hit(&vault));
+            handle.get().await.unwrap();
+            assert!(hit(handle.request()) && handle.peek().is_some() && handle.with(|_| ()).is_some());
+            broker.get_token("https://storage.azure.com/.default").await.unwrap();
+            assert!(!hit(&vault) && !hit(handle.request()) && handle.peek().is_none());
+            // And where the handle is only ever peeked through.
+            broker.get_token(&vault).await.unwrap();
+            assert!(!hit(handle.request()) && handle.peek().is_some() && hit(handle.request()));
+        }
     }
 }

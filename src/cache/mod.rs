@@ -74,12 +74,11 @@ impl<S> Cache<S> {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    /// Empties it. Whoever still holds a cell finds nothing in it.
-    pub(crate) fn clear(&self) {
-        for shard in &self.shards {
-            let gone = shard.clear();
-            self.len.fetch_sub(gone, Ordering::Relaxed);
-        }
+    /// Empties it, and gives what was in it. Whoever still holds a cell finds nothing in it.
+    pub(crate) fn clear(&self) -> Vec<Arc<Cell<S>>> {
+        let gone: Vec<_> = self.shards.iter().flat_map(Shard::clear).collect();
+        self.len.fetch_sub(gone.len(), Ordering::Relaxed);
+        gone
     }
 
     fn evict_one(&self, newcomer: &Arc<Cell<S>>, now: Now) {
@@ -169,6 +168,8 @@ mod tests {
         let first = fill(&cache, 0, now, Duration::from_secs(60));
         let second = fill(&cache, 1, now, Duration::from_secs(60));
         assert!(!first.is_attached() && first.hit(now, |_| ()).is_none());
+        first.publish(second.peek().unwrap());
+        assert!(first.peek().is_none(), "what comes late does not stay");
         assert!(!cache.remove_if(&second, |_| false));
         assert!(cache.remove_if(&second, |_| true) && !cache.remove_if(&second, |_| true));
         assert!(!second.is_attached() && second.hit(now, |_| ()).is_none());

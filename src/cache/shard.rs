@@ -62,12 +62,12 @@ impl<S> Shard<S> {
         true
     }
 
-    pub(super) fn clear(&self) -> usize {
+    pub(super) fn clear(&self) -> Vec<Arc<Cell<S>>> {
         let mut table = self.0.write();
         table.index.clear();
         let cells = std::mem::take(&mut table.cells);
         cells.iter().for_each(|cell| cell.detach());
-        cells.len()
+        cells
     }
 }
 

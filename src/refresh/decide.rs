@@ -11,6 +11,10 @@ use crate::{
 /// Before its end a token is in its last call: callers wait for a refresh that may still save them.
 const LAST_CALL: Duration = Duration::from_secs(30);
 
+/// A token is never due before this, or a tenth of a short life, whatever the server says: refreshing it over and over
+/// would bring nothing newer.
+const SETTLED: Duration = Duration::from_secs(30);
+
 /// A token that lives this long or longer is refreshed at half-life, as Microsoft's own clients do.
 const LONG_LIFE: Duration = Duration::from_secs(2 * 3600);
 
@@ -26,7 +30,7 @@ impl Timeline {
         let expiry = sent.nanos().saturating_add(life);
         let last_call = expiry - nanos(LAST_CALL).min(life / 10);
         let due = match refresh_in {
-            Some(after) => nanos(after),
+            Some(after) => nanos(after).max(nanos(SETTLED).min(life / 10)),
             None => {
                 let share = if lives >= LONG_LIFE { 0.5 } else { 2.0 / 3.0 };
                 (life as f64 * (share - JITTER * random.clamp(0.0, 1.0))) as u64
@@ -134,6 +138,8 @@ mod tests {
     fn the_servers_word_on_refreshing_is_taken_without_jitter() {
         assert_eq!(at(Timeline::new(SENT, secs(86_400), Some(secs(3000)), 0.9).due).as_secs(), 3000);
         assert_eq!(at(Timeline::new(SENT, secs(600), Some(secs(9999)), 0.9).due).as_secs(), 570);
+        assert_eq!(at(Timeline::new(SENT, secs(3600), Some(secs(0)), 0.9).due).as_secs(), 30);
+        assert_eq!(at(Timeline::new(SENT, secs(100), Some(secs(1)), 0.9).due).as_secs(), 10);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use tokio::sync::watch;
 
-use super::{Engine, Entry, SILENCE, fly::Landing, holds::Hold};
+use super::{Engine, Entry, SILENCE, closed, fly::Landing, holds::Hold};
 use crate::{
     claims::Claims,
     clock::Now,
@@ -122,6 +122,14 @@ pub(super) struct Lead {
 }
 
 impl Lead {
+    /// From here on the flight spends something, unless it was ended meanwhile.
+    pub(super) fn set_durable(&self) -> Result<(), Error> {
+        self.cell.slow(|slow| {
+            let current = slow.flight.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.flight));
+            current.then(|| self.flight.set_durable()).ok_or_else(closed)
+        })
+    }
+
     pub(super) fn land(mut self, result: Result<Fetched, Error>) {
         self.landed = true;
         self.engine.land(&self.cell, &self.flight, self.term, Landing::Fetched(result));

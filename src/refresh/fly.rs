@@ -66,6 +66,7 @@ async fn heartbeat(lead: &Lead) -> Infallible {
         clock.sleep(HEARTBEAT).await;
         if lead.flight.term() == lead.term {
             lead.flight.prolong(clock.now().after(SILENCE));
+            lead.engine.holds.prolong(lead.cell.key(), lead.flight.number, lead.flight.alive_until());
             lead.cell.set_quiet_until(lead.flight.alive_until().nanos());
         }
     }
@@ -77,6 +78,8 @@ pub(super) enum Landing {
     Panicked,
     /// The runtime dropped the task, or the machine slept.
     Gone,
+    /// The broker is closed. A flight that spends something which must not be lost flies on.
+    Closed,
 }
 
 impl Landing {
@@ -104,7 +107,12 @@ impl Engine {
     async fn fetch_in_order(self: &Arc<Self>, lead: &Lead, deadline: Now) -> Result<Fetched, Error> {
         let (key, flight) = (lead.cell.key(), &lead.flight);
         let previous = lead.cell.peek().map(AccessToken);
-        if let Some(fetched) = self.shared.newer(key, previous.as_ref()).await {
+        // What a challenge demands, no other machine can know of.
+        let newer = async || match flight.challenge {
+            None => self.shared.newer(key, previous.as_ref()).await,
+            Some(_) => None,
+        };
+        if let Some(fetched) = newer().await {
             return Ok(fetched);
         }
         let lease = match key.subject() {
@@ -113,9 +121,9 @@ impl Engine {
         };
         match lease {
             None => self.shared.lease(key, deadline).await?,
-            Some(_) => flight.set_durable(),
+            Some(_) => lead.set_durable()?,
         }
-        if let Some(fetched) = self.shared.newer(key, previous.as_ref()).await {
+        if let Some(fetched) = newer().await {
             return Ok(fetched);
         }
         let gate = {
@@ -161,7 +169,8 @@ impl Engine {
         let now = self.clock.now();
         let outcome = cell.slow(|slow| {
             let current = slow.flight.as_ref().is_some_and(|current| Arc::ptr_eq(current, flight));
-            if !current || flight.term() != term {
+            let spared = matches!(landing, Landing::Closed) && flight.is_durable();
+            if !current || flight.term() != term || spared {
                 return None;
             }
             slow.flight = None;
@@ -169,6 +178,7 @@ impl Engine {
             cell.set_quiet_until(0);
             let accepted = match landing {
                 Landing::Fetched(Ok(fetched)) => self.accept(cell, flight, slow.refused, &fetched, now),
+                Landing::Closed => Err(Landing::failed(closed())),
                 landing => Err(landing),
             };
             Some(match accepted {
@@ -185,7 +195,7 @@ impl Engine {
                     self.forget(cell, flight, slow, now);
                     Outcome::Failed(panicked())
                 }
-                Err(Landing::Fetched(Ok(_)) | Landing::Gone) => {
+                Err(Landing::Fetched(Ok(_)) | Landing::Gone | Landing::Closed) => {
                     self.forget(cell, flight, slow, now);
                     Outcome::Interrupted
                 }
@@ -251,14 +261,16 @@ impl Engine {
     /// Keeps a failure at the width of its cause, and what is left of the token for as long as it lives.
     fn remember(&self, cell: &Arc<Entry>, flight: &Flight, hold: &mut Option<Hold>, error: &Error, now: Now) {
         let key = cell.key();
-        let not_sent = error.held_for().is_some() || error.kind() == ErrorKind::Closed;
+        // What the gate said. The error of a broker that the provider asks may look the same, and is a failure.
+        let gated = |hold: &Option<Hold>| self.holds.check(key, hold.as_ref(), now, flight.number).is_some();
+        let not_sent = self.phase.borrow().is_over() || (error.held_for().is_some() && gated(hold));
         let answered = !not_sent && error.status().is_some() && Width::of(error) != Width::Service;
         let until = if not_sent {
             self.holds.until(key).unwrap_or_default()
         } else {
             let random = self.draw();
-            self.holds.failed(key, error, now, random).unwrap_or_else(|| {
-                let next = Hold::after(error.clone(), hold.as_ref(), now, random);
+            self.holds.failed(key, error, flight.started, now, random).unwrap_or_else(|| {
+                let next = Hold::after(error.clone(), hold.as_ref(), flight.started, now, random);
                 hold.insert(next).until()
             })
         };

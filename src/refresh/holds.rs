@@ -1,10 +1,11 @@
 //! Failures, remembered briefly and at the width of their cause.
 //!
 //! While a hold is on, nothing is sent for what it covers. When it ends, one fetch goes out as a probe, and until
-//! that has landed the hold is on for everybody else.
+//! that has landed, or given no sign of life for too long, the hold is on for everybody else.
 
 use std::{collections::HashMap, time::Duration};
 
+use super::SILENCE;
 use crate::{
     clock::{Now, nanos},
     error::{Error, ErrorKind},
@@ -23,7 +24,7 @@ const PERMANENT: (Duration, Duration) = (Duration::from_secs(10), Duration::from
 /// `Retry-After` is obeyed up to here: a service that says an hour is asked again sooner, by one probe.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// A failure this old says nothing of how long the next hold should be.
+/// A failure this old says nothing of how long the next hold should be, nor is it worth a probe.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
 /// How much a failure covers. One broker has one authority and one client.
@@ -53,25 +54,40 @@ impl Width {
 #[derive(Debug, Clone)]
 pub(crate) struct Hold {
     error: Error,
+    since: u64,
     until: u64,
     failures: u32,
     /// Which fetch is finding out whether the cause is gone. 0: none.
     probe: u64,
+    /// Its last sign of life plus the longest it may be silent.
+    probe_until: u64,
 }
 
 impl Hold {
-    /// The hold after `error`, which follows `before`. `random` lies in 0..1.
-    pub(crate) fn after(error: Error, before: Option<&Self>, now: Now, random: f64) -> Self {
-        let recent = |hold: &&Self| hold.until.saturating_add(nanos(FORGOTTEN)) > now.nanos();
-        let failures = before.filter(recent).map_or(0, |hold| hold.failures).saturating_add(1);
+    /// The hold after a fetch that began at `started` and failed with `error`; it follows `before`. `random` lies in
+    /// 0..1.
+    pub(crate) fn after(error: Error, before: Option<&Self>, started: Now, now: Now, random: f64) -> Self {
+        let before = before.filter(|hold| !hold.is_forgotten(now));
+        // Fetches that were under way together and fail together have seen one failure.
+        let same = before.filter(|hold| started.nanos() <= hold.since);
+        let failures = before.map_or(0, |hold| hold.failures).saturating_add(u32::from(same.is_none()));
         let (first, most, spread) = if error.kind().is_transient() {
             (TRANSIENT.0, TRANSIENT.1, 0.8 + 0.4 * random)
         } else {
             (PERMANENT.0, PERMANENT.1, 1.0)
         };
         let doubled = first.saturating_mul(1 << (failures - 1).min(16)).min(most).mul_f64(spread);
-        let asked = error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER);
-        Self { error, until: now.after(doubled.max(asked)).nanos(), failures, probe: 0 }
+        // What the provider asks may itself remember the failure, and then says for how long.
+        let asked = error.held_for().or(error.retry_after()).unwrap_or_default().min(LONGEST_RETRY_AFTER);
+        let until = match same.filter(|hold| now.nanos() < hold.until) {
+            Some(hold) => hold.until.max(now.after(asked).nanos()),
+            None => now.after(doubled.max(asked)).nanos(),
+        };
+        Self { error, since: now.nanos(), until, failures, probe: 0, probe_until: 0 }
+    }
+
+    fn is_forgotten(&self, now: Now) -> bool {
+        self.until.saturating_add(nanos(FORGOTTEN)) <= now.nanos()
     }
 
     pub(crate) fn until(&self) -> u64 {
@@ -88,7 +104,8 @@ impl Hold {
     /// What a fetch with the number `flight` is told: nothing, if it may go out.
     fn holds(&self, now: Now, flight: u64) -> Option<Error> {
         let waiting = now.nanos() < self.until;
-        (waiting || (self.probe != 0 && self.probe != flight))
+        let probed = self.probe != 0 && self.probe != flight && now.nanos() < self.probe_until;
+        (waiting || (probed && !self.is_forgotten(now)))
             .then(|| self.error.held(Duration::from_nanos(self.until.saturating_sub(now.nanos()))))
     }
 }
@@ -138,12 +155,24 @@ impl Holds {
         flight: u64,
     ) -> Result<bool, Error> {
         let mut wide = self.wide.lock();
-        let mut lapsed: Vec<&mut Hold> = wide.of(key).chain(narrow).collect();
+        let mut lapsed: Vec<&mut Hold> =
+            wide.of(key).chain(narrow).filter(|hold| !hold.is_forgotten(now)).collect();
         if let Some(error) = lapsed.iter().find_map(|hold| hold.holds(now, flight)) {
             return Err(error);
         }
-        lapsed.iter_mut().for_each(|hold| hold.probe = flight);
+        for hold in &mut lapsed {
+            (hold.probe, hold.probe_until) = (flight, now.after(SILENCE).nanos());
+        }
         Ok(!lapsed.is_empty())
+    }
+
+    /// The fetch with the number `flight` gives a sign of life: what it probes stays on for the others until then.
+    pub(crate) fn prolong(&self, key: &Key, flight: u64, until: Now) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut wide = self.wide.lock();
+        wide.of(key).filter(|hold| hold.probe == flight).for_each(|hold| hold.probe_until = until.nanos());
     }
 
     /// A fetch brought a token: nothing that covers it is in the way any more.
@@ -157,20 +186,27 @@ impl Holds {
         self.count.store(wide.count(), Ordering::Release);
     }
 
-    /// A fetch failed with an error wider than its key. The hold that follows ends at the time that is returned.
-    pub(crate) fn failed(&self, key: &Key, error: &Error, now: Now, random: f64) -> Option<u64> {
+    /// A fetch that began at `started` failed with an error wider than its key. The hold that follows ends at the
+    /// time that is returned.
+    pub(crate) fn failed(
+        &self,
+        key: &Key,
+        error: &Error,
+        started: Now,
+        now: Now,
+        random: f64,
+    ) -> Option<u64> {
         let mut wide = self.wide.lock();
         let until = match Width::of(error) {
             Width::Key => return None,
             Width::Service => {
-                let hold = Hold::after(error.clone(), wide.service.as_ref(), now, random);
+                let hold = Hold::after(error.clone(), wide.service.as_ref(), started, now, random);
                 wide.service.insert(hold).until
             }
             Width::Tenant => {
-                let forgotten = |hold: &Hold| hold.until.saturating_add(nanos(FORGOTTEN)) < now.nanos();
-                wide.tenants.retain(|_, hold| hold.probe != 0 || !forgotten(hold));
+                wide.tenants.retain(|_, hold| !hold.is_forgotten(now));
                 let tenant = key.tenant().cloned();
-                let hold = Hold::after(error.clone(), wide.tenants.get(&tenant), now, random);
+                let hold = Hold::after(error.clone(), wide.tenants.get(&tenant), started, now, random);
                 wide.tenants.entry(tenant).insert_entry(hold).get().until
             }
         };
@@ -228,7 +264,7 @@ mod tests {
     fn series(error: &Error, random: f64) -> Vec<u64> {
         let (mut hold, mut now, mut out) = (None, NOW, Vec::new());
         for _ in 0..9 {
-            let next = Hold::after(error.clone(), hold.as_ref(), now, random);
+            let next = Hold::after(error.clone(), hold.as_ref(), now, now, random);
             out.push(Duration::from_nanos(next.until - now.nanos()).as_millis() as u64);
             now = Now::from_nanos(0, next.until);
             hold = Some(next);
@@ -253,23 +289,23 @@ mod tests {
     #[test]
     fn retry_after_is_obeyed_up_to_five_minutes() {
         for (asked, held) in [(5, 5), (300, 300), (3600, 300)] {
-            let hold = Hold::after(down().with_retry_after(secs(asked)), None, NOW, 0.5);
+            let hold = Hold::after(down().with_retry_after(secs(asked)), None, NOW, NOW, 0.5);
             assert_eq!(hold.until, NOW.after(secs(held)).nanos());
         }
     }
 
     #[test]
     fn an_old_failure_does_not_lengthen_the_next_hold() {
-        let first = Hold::after(down(), None, NOW, 0.5);
+        let first = Hold::after(down(), None, NOW, NOW, 0.5);
         let later = NOW.after(secs(3600));
-        assert_eq!(Hold::after(down(), Some(&first), later, 0.5).until, later.after(secs(1)).nanos());
+        assert_eq!(Hold::after(down(), Some(&first), later, later, 0.5).until, later.after(secs(1)).nanos());
     }
 
     #[test]
     fn a_refused_credential_holds_its_tenant_and_no_other() {
         let holds = Holds::default();
         let (home, other) = (key(None), key(Some("fabrikam.test")));
-        holds.failed(&home, &Error::new(ErrorKind::Credential, "wrong secret"), NOW, 0.5);
+        holds.failed(&home, &Error::new(ErrorKind::Credential, "wrong secret"), NOW, NOW, 0.5);
         assert_eq!(holds.check(&home, None, NOW, 0).unwrap().held_for(), Some(secs(10)));
         assert!(holds.check(&other, None, NOW, 0).is_none());
         holds.succeeded(&home);
@@ -279,7 +315,7 @@ mod tests {
     #[test]
     fn a_service_that_is_down_holds_every_key() {
         let holds = Holds::default();
-        holds.failed(&key(None), &down(), NOW, 0.5);
+        holds.failed(&key(None), &down(), NOW, NOW, 0.5);
         assert!(holds.check(&key(Some("fabrikam.test")), None, NOW, 0).is_some());
     }
 
@@ -287,7 +323,7 @@ mod tests {
     fn when_a_hold_has_lapsed_one_fetch_probes_and_the_others_wait() {
         let holds = Holds::default();
         let key = key(None);
-        holds.failed(&key, &down(), NOW, 0.5);
+        holds.failed(&key, &down(), NOW, NOW, 0.5);
         assert!(holds.enter(&key, None, NOW, 1).is_err());
         let later = NOW.after(secs(1));
         assert!(holds.enter(&key, None, later, 1).unwrap());
@@ -298,10 +334,45 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_without_a_sign_of_life_makes_room_for_another() {
+        let holds = Holds::default();
+        let key = key(None);
+        holds.failed(&key, &down(), NOW, NOW, 0.5);
+        let later = NOW.after(secs(1));
+        holds.enter(&key, None, later, 1).unwrap();
+        holds.prolong(&key, 1, later.after(secs(20)));
+        assert!(holds.enter(&key, None, later.after(secs(19)), 2).is_err());
+        assert!(holds.enter(&key, None, later.after(secs(20)), 2).unwrap());
+        assert!(holds.check(&key, None, later.after(secs(20)), 1).is_some(), "the first probes no longer");
+    }
+
+    #[test]
+    fn fetches_that_fail_together_lengthen_nothing() {
+        let holds = Holds::default();
+        let (key, late) = (key(None), NOW.after(secs(5)));
+        let until = holds.failed(&key, &down(), NOW, late, 0.5).unwrap();
+        assert_eq!(holds.failed(&key, &down(), NOW.after(secs(4)), late, 0.5), Some(until));
+        let asked = down().with_retry_after(secs(9));
+        assert_eq!(holds.failed(&key, &asked, NOW, late, 0.5), Some(late.after(secs(9)).nanos()));
+        let next = late.after(secs(9));
+        assert_eq!(holds.failed(&key, &down(), next, next, 0.5), Some(next.after(secs(2)).nanos()));
+    }
+
+    #[test]
+    fn a_failure_that_is_long_past_is_not_probed_for() {
+        let holds = Holds::default();
+        let key = key(None);
+        holds.failed(&key, &down(), NOW, NOW, 0.5);
+        let later = NOW.after(secs(601));
+        assert!(!holds.enter(&key, None, later, 1).unwrap());
+        assert!(!holds.enter(&key, None, later, 2).unwrap());
+    }
+
+    #[test]
     fn a_probe_that_is_answered_frees_the_service_even_if_it_fails() {
         let holds = Holds::default();
         let key = key(None);
-        holds.failed(&key, &down(), NOW, 0.5);
+        holds.failed(&key, &down(), NOW, NOW, 0.5);
         let later = NOW.after(secs(1));
         holds.enter(&key, None, later, 1).unwrap();
         holds.leave(&key, 1, true);

@@ -17,6 +17,8 @@ mod fly;
 mod grants;
 mod holds;
 mod scheduler;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::{fmt, time::Duration};
@@ -42,6 +44,7 @@ use crate::{
 };
 use decide::Decision;
 use flight::Flight;
+use fly::Landing;
 use holds::Holds;
 use scheduler::Scheduler;
 
@@ -143,12 +146,20 @@ impl Engine {
         let (step, started) = cell.slow(|slow| self.locked_step(cell, slow, now, challenge));
         // Outside the lock: a runtime that is shutting down drops the task at once, and with it lands the flight.
         if let Some((flight, term, runtime)) = started {
-            Scheduler::ensure_running(self, &runtime);
+            Scheduler::ensure_running(self, &runtime, now);
             runtime.spawn(fly::fly(self.lead(cell, &flight, term)));
         }
         match &step {
             Step::Serve(_) => self.counters.hit(),
-            Step::Fail(error) if error.held_for().is_some() => count(&self.counters.held),
+            Step::Fail(error) => {
+                if error.held_for().is_some() {
+                    count(&self.counters.held);
+                }
+                if cell.alarm() == 0 && !cell.is_flying() {
+                    // It never flew, so nothing else would have it cleared away.
+                    self.scheduler.look_at(cell, now.after(FORSAKEN).nanos());
+                }
+            }
             _ => {}
         }
         step
@@ -218,7 +229,7 @@ impl Engine {
         let forced = challenge.is_some();
         let token = if forced { None } else { cell.usable(now).map(AccessToken) };
         let number = self.flights.fetch_add(1, Ordering::Relaxed) + 1;
-        let started = runtime().and_then(|runtime| {
+        let started = self.runtime(now).and_then(|runtime| {
             let probing = self.holds.enter(cell.key(), slow.hold.as_mut(), now, number)?;
             let reason = if probing && !forced { Reason::Probe } else { reason };
             let flight = Arc::new(Flight::new(number, reason, challenge, now, token.is_some()));
@@ -252,8 +263,9 @@ impl Engine {
     fn take_over(&self, cell: &Entry, flight: &Arc<Flight>, now: Now) -> Started {
         // Where nobody can take over from here, somebody looks again later.
         flight.prolong(now.after(SILENCE));
+        self.holds.prolong(cell.key(), flight.number, flight.alive_until());
         cell.set_quiet_until(flight.alive_until().nanos());
-        let runtime = runtime().ok()?;
+        let runtime = self.runtime(now).ok()?;
         count(&self.counters.takeovers);
         Some((Arc::clone(flight), flight.next_term(), runtime))
     }
@@ -279,8 +291,8 @@ impl Engine {
             return self.clear_away_at(cell, until, now);
         };
         if now.nanos() < timeline.due {
-            // It was replaced meanwhile; its successor has an alarm of its own.
-            return;
+            // It was replaced meanwhile.
+            return self.scheduler.look_at(cell, timeline.due);
         }
         if !cell.is_used() || !renewable(cell.key()) {
             return self.clear_away_at(cell, timeline.expiry, now);
@@ -292,14 +304,15 @@ impl Engine {
         if now.nanos() < cell.quiet_until() {
             return self.scheduler.look_at(cell, cell.quiet_until());
         }
-        let step = cell.slow(|slow| match slow.flight {
+        let started = cell.slow(|slow| match slow.flight {
             Some(_) => None,
+            // Held at a width that the cell knows nothing of.
+            None if self.holds.check(cell.key(), slow.hold.as_ref(), now, 0).is_some() => None,
             None => self.launch(cell, slow, now, Reason::Due, None).1,
         });
-        match step {
+        match started {
             Some((flight, term, runtime)) => drop(runtime.spawn(fly::fly(self.lead(cell, &flight, term)))),
             None => {
-                // Held at a width that the cell knows nothing of.
                 let held_until = self.holds.until(cell.key()).unwrap_or_default();
                 let later = held_until.max(now.after(Duration::from_secs(1)).nanos());
                 self.scheduler.look_at(cell, later);
@@ -335,7 +348,7 @@ impl Engine {
     /// Nothing new begins, the cache is emptied, and what spends something that must not be lost comes to its end.
     ///
     /// Cancel safe: what was begun goes on, and it may be called again.
-    pub(crate) async fn close(&self) {
+    pub(crate) async fn close(self: &Arc<Self>) {
         self.phase.send_if_modified(|phase| {
             let open = *phase == Phase::Open;
             if open {
@@ -343,7 +356,12 @@ impl Engine {
             }
             open
         });
-        self.cache.clear();
+        // They would end by themselves as soon as their tasks run, which on a parked runtime may be never.
+        for cell in self.cache.clear() {
+            if let Some(flight) = cell.slow(|slow| slow.flight.clone()) {
+                self.land(&cell, &flight, flight.term(), Landing::Closed);
+            }
+        }
         let mut flying = self.flying.subscribe();
         // It cannot fail: the sender is `self`'s.
         let _landed = flying.wait_for(|flying| *flying == 0).await.is_ok();
@@ -353,7 +371,13 @@ impl Engine {
     /// Ends everything at once. For the last broker that goes.
     pub(crate) fn end(&self) {
         self.phase.send_replace(Phase::Closed);
-        self.cache.clear();
+        drop(self.cache.clear());
+    }
+
+    /// The runtime to fly on, if there is one here with a timer.
+    fn runtime(&self, now: Now) -> Result<Handle, Error> {
+        let runtime = Handle::try_current().map_err(|_| no_runtime())?;
+        self.clock.try_sleep_until(now).map(|_| runtime).ok_or_else(no_runtime)
     }
 
     fn draw(&self) -> f64 {
@@ -366,12 +390,14 @@ fn renewable(key: &Key) -> bool {
     !matches!(key.subject(), Subject::OnBehalfOf(_))
 }
 
-fn runtime() -> Result<Handle, Error> {
-    Handle::try_current().map_err(|_| {
-        Error::config("no tokio runtime is running here, and a token has to be fetched").with_advice(
-            "Call from within a tokio runtime with time and IO enabled, or `peek`, which never waits.",
-        )
-    })
+fn no_runtime() -> Error {
+    let message = match Handle::try_current() {
+        Ok(_) => "the tokio runtime here has no timer, and a token has to be waited for",
+        Err(_) => "no tokio runtime is running here, and a token has to be fetched",
+    };
+    Error::config(message).with_advice(
+        "Call from within a tokio runtime with time and IO enabled, or `peek`, which never waits.",
+    )
 }
 
 fn closed() -> Error {

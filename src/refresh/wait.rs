@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Engine, Entry, Step, count,
     flight::{Flight, Outcome},
-    fly,
+    fly, no_runtime,
 };
 use crate::{
     claims::Claims,
@@ -31,6 +31,8 @@ enum Waited {
     Landed(Outcome),
     /// The caller's time is up.
     TimedOut,
+    /// There is no runtime here, or none with a timer: it would not notice when its time is up.
+    Adrift,
     /// The old token has not much longer to live, and is better than none.
     LastMoment(Arc<Token>),
 }
@@ -73,12 +75,15 @@ impl Engine {
                     let late = || timed_out(&cell, patience.timeout);
                     return spare(self.clock.now()).map(AccessToken).ok_or_else(late);
                 }
+                Waited::Adrift => {
+                    return spare(self.clock.now()).map(AccessToken).ok_or_else(no_runtime);
+                }
                 Waited::LastMoment(token) => return Ok(AccessToken(token)),
             }
             if joined {
                 rounds += 1;
                 if rounds > ROUNDS {
-                    return Err(no_flight_lasted());
+                    return spare(self.clock.now()).map(AccessToken).ok_or_else(no_flight_lasted);
                 }
             }
             let now = self.clock.now();
@@ -120,10 +125,11 @@ impl Engine {
             }
             let wake =
                 patience.deadline.min(flight.alive_until()).min(last_moment.unwrap_or(patience.deadline));
+            let Some(awake) = self.clock.try_sleep_until(wake) else { return Waited::Adrift };
             tokio::select! {
                 biased;
                 _ = landed.changed() => {}
-                () = self.clock.sleep_until(wake) => {}
+                () = awake => {}
             }
         }
     }

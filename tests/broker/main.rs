@@ -14,3 +14,4 @@ mod outages;
 mod providers;
 mod scheduler;
 mod support;
+mod trouble;

@@ -1,0 +1,231 @@
+//! The engine without providers: the order of a fetch, and what the scheduler remembers.
+
+use std::{
+    sync::{Mutex, OnceLock},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use super::*;
+use crate::{
+    BoxFuture,
+    clock::ManualClock,
+    fetched::{Fetched, Grant},
+    request::{TokenRequest, UserId},
+    secret::Secret,
+};
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Writes down what the engine does, in which order, and answers as it is told.
+#[derive(Debug, Default)]
+struct Recorder {
+    steps: Mutex<Vec<&'static str>>,
+    engine: OnceLock<std::sync::Weak<Engine>>,
+    clock: OnceLock<Clock>,
+    /// The how manieth question for something newer is answered, from 1; 0: none.
+    newer_at: usize,
+    fails: bool,
+}
+
+impl Recorder {
+    fn note(&self, step: &'static str) {
+        self.steps.lock().unwrap().push(step);
+    }
+
+    fn fetched(&self, text: &'static str) -> Fetched {
+        Fetched::new(text, self.clock.get().unwrap().now(), secs(3600))
+    }
+
+    /// What stands in the process cache.
+    fn published(&self, key: &Key) -> Option<String> {
+        let engine = self.engine.get()?.upgrade()?;
+        Some(engine.cache.get(key)?.peek()?.secret().to_owned())
+    }
+}
+
+impl Grants for Recorder {
+    fn take<'a>(&'a self, _: &'a Subject, _: Now) -> BoxFuture<'a, Result<grants::GrantLease, Error>> {
+        self.note("take");
+        Box::pin(async {
+            Ok(grants::GrantLease { grant: Grant::Refresh(Secret::from("refresh-token".to_owned())) })
+        })
+    }
+
+    fn commit<'a>(&'a self, lease: grants::GrantLease, _: &'a Fetched) -> BoxFuture<'a, Result<(), Error>> {
+        assert!(matches!(lease.grant, Grant::Refresh(_)));
+        self.note("commit");
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Shared for Recorder {
+    fn newer<'a>(&'a self, _: &'a Key, _: Option<&'a AccessToken>) -> BoxFuture<'a, Option<Fetched>> {
+        self.note("newer");
+        let asked = self.steps.lock().unwrap().iter().filter(|step| **step == "newer").count();
+        let found = (asked == self.newer_at).then(|| self.fetched("shared"));
+        Box::pin(async { found })
+    }
+
+    fn lease<'a>(&'a self, _: &'a Key, _: Now) -> BoxFuture<'a, Result<(), Error>> {
+        self.note("lease");
+        Box::pin(async { Ok(()) })
+    }
+
+    fn put<'a>(&'a self, key: &'a Key, fetched: &'a Fetched) -> BoxFuture<'a, ()> {
+        assert_ne!(
+            self.published(key).as_deref(),
+            Some(fetched.token.expose()),
+            "it was published too early"
+        );
+        self.note("put");
+        Box::pin(async {})
+    }
+}
+
+fn clock() -> (Clock, ManualClock) {
+    Clock::manual(UNIX_EPOCH + secs(1_800_000_000))
+}
+
+fn engine(recorder: Recorder) -> (Arc<Engine>, Arc<Recorder>) {
+    let (clock, _) = clock();
+    let recorder = Arc::new(recorder);
+    recorder.clock.set(clock.clone()).unwrap();
+    let fetching = Arc::clone(&recorder);
+    let fetch: Fetch = Arc::new(move |job| {
+        fetching.note("fetch");
+        let user = matches!(job.request.requested_subject(), Subject::User(_));
+        assert_eq!(matches!(job.grant, Grant::Refresh(_)), user);
+        let failed = Error::new(ErrorKind::Resource, "no such resource");
+        let result = if fetching.fails { Err(failed) } else { Ok(fetching.fetched("fetched")) };
+        Box::pin(async { result })
+    });
+    let engine = Engine::new(Parts {
+        clock,
+        capacity: 10,
+        fetch,
+        grants: Arc::clone(&recorder) as _,
+        shared: Arc::clone(&recorder) as _,
+        budget: secs(60),
+        seed: Some(7),
+    });
+    recorder.engine.set(Arc::downgrade(&engine)).unwrap();
+    (engine, recorder)
+}
+
+fn app() -> TokenRequest {
+    TokenRequest::new("https://vault.azure.net/.default").unwrap()
+}
+
+fn user() -> TokenRequest {
+    app().subject(Subject::User(UserId::new("alice").unwrap()))
+}
+
+async fn call(
+    engine: &Arc<Engine>,
+    request: &TokenRequest,
+    challenge: Option<Claims>,
+) -> Result<AccessToken, Error> {
+    let now = engine.clock.now();
+    let cell = engine.cell(request.key(), now);
+    let step = engine.step(&cell, now, challenge.as_ref());
+    let patience = Patience { timeout: secs(30), deadline: now.after(secs(30)), challenge };
+    Arc::clone(engine).wait(cell, step, patience).await
+}
+
+async fn steps(recorder: Recorder, request: &TokenRequest) -> (Vec<&'static str>, Option<String>) {
+    let (engine, recorder) = engine(recorder);
+    let result = call(&engine, request, None).await;
+    let published = recorder.published(request.key());
+    assert_eq!(result.ok().map(|token| token.secret().to_owned()), published);
+    assert_eq!(engine.in_flight(), 0);
+    (std::mem::take(&mut recorder.steps.lock().unwrap()), published)
+}
+
+#[tokio::test]
+async fn an_app_token_is_fetched_under_the_lease_of_its_key_and_shared_before_it_is_published() {
+    let (steps, published) = steps(Recorder::default(), &app()).await;
+    assert_eq!(steps, ["newer", "lease", "newer", "fetch", "put"]);
+    assert_eq!(published.as_deref(), Some("fetched"));
+}
+
+#[tokio::test]
+async fn a_users_token_is_fetched_under_the_lease_of_the_grant_which_is_kept_before_the_token_is_shared() {
+    let (steps, published) = steps(Recorder::default(), &user()).await;
+    assert_eq!(steps, ["newer", "take", "newer", "fetch", "commit", "put"]);
+    assert_eq!(published.as_deref(), Some("fetched"));
+}
+
+#[tokio::test]
+async fn what_another_machine_has_fetched_is_taken_before_or_after_the_lease() {
+    let first = steps(Recorder { newer_at: 1, ..Recorder::default() }, &app()).await;
+    assert_eq!(first, (vec!["newer"], Some("shared".to_owned())));
+    let second = steps(Recorder { newer_at: 2, ..Recorder::default() }, &app()).await;
+    assert_eq!(second, (vec!["newer", "lease", "newer"], Some("shared".to_owned())));
+    let users = steps(Recorder { newer_at: 2, ..Recorder::default() }, &user()).await;
+    assert_eq!(users, (vec!["newer", "take", "newer"], Some("shared".to_owned())));
+}
+
+#[tokio::test]
+async fn a_fetch_that_fails_commits_shares_and_publishes_nothing() {
+    let (steps, published) = steps(Recorder { fails: true, ..Recorder::default() }, &user()).await;
+    assert_eq!((steps, published), (vec!["newer", "take", "newer", "fetch"], None));
+}
+
+#[tokio::test]
+async fn a_challenge_is_not_met_by_what_another_machine_has() {
+    let (engine, recorder) = engine(Recorder { newer_at: 1, ..Recorder::default() });
+    let claims =
+        Claims::parse(r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#).unwrap();
+    let token = call(&engine, &app(), Some(claims)).await.unwrap();
+    assert_eq!(token.secret(), "fetched");
+    assert_eq!(*recorder.steps.lock().unwrap(), ["lease", "fetch", "put"]);
+}
+
+/// An engine whose fetches of storage are throttled, and whose other fetches bring a token of ten minutes.
+fn throttled(capacity: usize) -> (Arc<Engine>, ManualClock) {
+    let (clock, time) = clock();
+    let now = clock.clone();
+    let fetch: Fetch = Arc::new(move |job| {
+        let down = Error::new(ErrorKind::Throttled, "slow down").with_retry_after(secs(300));
+        let storage = job.request.scopes().to_string().contains("storage");
+        let result = if storage { Err(down) } else { Ok(Fetched::new("t", now.now(), secs(600))) };
+        Box::pin(async { result })
+    });
+    let (grants, shared) = (Arc::new(Alone), Arc::new(Alone));
+    let parts = Parts { clock, capacity, fetch, grants, shared, budget: secs(60), seed: Some(7) };
+    (Engine::new(parts), time)
+}
+
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn alarms_do_not_pile_up_while_a_token_in_use_cannot_be_refreshed() {
+    let (engine, time) = throttled(10);
+    let storage = TokenRequest::new("https://storage.azure.com/.default").unwrap();
+    call(&engine, &app(), None).await.unwrap();
+    time.advance(secs(300));
+    call(&engine, &storage, None).await.unwrap_err();
+    for _ in 0..2_900 {
+        time.advance(Duration::from_millis(100));
+        settle().await;
+        assert!(engine.scheduler.len() <= 2, "{} alarms for two entries", engine.scheduler.len());
+    }
+}
+
+#[tokio::test]
+async fn entries_that_were_evicted_leave_no_alarms() {
+    let (engine, _time) = throttled(10);
+    for n in 0..10_000 {
+        let user = UserId::new(format!("user-{n}")).unwrap();
+        let request = app().subject(Subject::User(user));
+        let cell = engine.cell(request.key(), engine.clock.now());
+        engine.scheduler.look_at(&cell, u64::MAX);
+    }
+    assert!(engine.scheduler.len() < 2_000, "{} alarms for ten entries", engine.scheduler.len());
+}
