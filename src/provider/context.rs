@@ -20,6 +20,7 @@ pub struct FetchContext {
     pub(crate) clock: Clock,
     pub(crate) deadline: Now,
     pub(crate) reason: Reason,
+    pub(crate) attended: bool,
     pub(crate) challenge: Option<Claims>,
     pub(crate) previous: Option<AccessToken>,
     pub(crate) gate: Gate,
@@ -99,7 +100,7 @@ impl FetchContext {
 
     /// True where a caller waits, so that a provider which has to ask a person may do so. Never in the background.
     pub fn may_interact(&self) -> bool {
-        matches!(self.reason, Reason::Miss | Reason::Forced)
+        self.attended
     }
 
     /// The claims that a resource demanded when it refused the cached token.

@@ -28,6 +28,8 @@ pub(crate) struct Flight {
     pub(super) reason: Reason,
     pub(super) challenge: Option<Claims>,
     pub(super) started: Now,
+    /// A caller without a token began it, and waits.
+    pub(super) attended: bool,
     /// There was a living token when it began.
     pub(super) refreshes: bool,
     /// Who leads: raised when a waiter takes over from a leader whose runtime is parked.
@@ -61,6 +63,7 @@ impl Flight {
             reason,
             challenge,
             started,
+            attended: false,
             refreshes,
             term: AtomicU64::new(1),
             alive_until: AtomicU64::new(started.after(SILENCE).nanos()),

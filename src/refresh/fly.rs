@@ -26,6 +26,8 @@ pub(crate) struct Job {
     pub(crate) request: TokenRequest,
     pub(crate) grant: Grant,
     pub(crate) reason: Reason,
+    /// A caller waits for it who has no token.
+    pub(crate) attended: bool,
     pub(crate) challenge: Option<Claims>,
     pub(crate) previous: Option<AccessToken>,
     pub(crate) deadline: Now,
@@ -136,6 +138,7 @@ impl Engine {
             request: TokenRequest::of(Arc::clone(key)),
             grant: lease.as_ref().map_or(Grant::App, |lease| lease.grant.clone()),
             reason: flight.reason,
+            attended: flight.attended,
             challenge: flight.challenge.clone(),
             previous,
             deadline,

@@ -207,6 +207,9 @@ impl Engine {
                     // The cell does not know of wider failures. Tell it, so that the next callers find a hit.
                     let until = now.after(error.held_for().unwrap_or_default().max(GLANCE)).nanos();
                     cell.set_quiet_until(cell.quiet_until().max(until));
+                } else if slow.flight.is_none() && !renewable(cell.key()) {
+                    // Nothing is to be done for it before its last call.
+                    cell.set_quiet_until(token.timeline().last_call);
                 }
                 Ok(Step::Serve(AccessToken(token)))
             }
@@ -231,8 +234,11 @@ impl Engine {
         let number = self.flights.fetch_add(1, Ordering::Relaxed) + 1;
         let started = self.runtime(now).and_then(|runtime| {
             let probing = self.holds.enter(cell.key(), slow.hold.as_mut(), now, number)?;
+            let attended = matches!(reason, Reason::Miss | Reason::Forced);
             let reason = if probing && !forced { Reason::Probe } else { reason };
-            let flight = Arc::new(Flight::new(number, reason, challenge, now, token.is_some()));
+            let mut flight = Flight::new(number, reason, challenge, now, token.is_some());
+            flight.attended = attended;
+            let flight = Arc::new(flight);
             Ok((flight, runtime))
         });
         match (started, token) {

@@ -229,3 +229,45 @@ async fn entries_that_were_evicted_leave_no_alarms() {
     }
     assert!(engine.scheduler.len() < 2_000, "{} alarms for ten entries", engine.scheduler.len());
 }
+
+#[tokio::test]
+async fn a_probe_that_a_caller_waits_for_may_ask_a_person_and_one_in_the_background_may_not() {
+    let (clock, time) = clock();
+    let (now, seen) = (clock.clone(), Arc::new(Mutex::new(Vec::new())));
+    let noted = Arc::clone(&seen);
+    let fetch: Fetch = Arc::new(move |job| {
+        let mut seen = noted.lock().unwrap();
+        seen.push((job.reason, job.attended));
+        let refused = Error::new(ErrorKind::SignInRequired, "nobody has signed in");
+        let result = if seen.len() == 2 { Ok(Fetched::new("t", now.now(), secs(600))) } else { Err(refused) };
+        Box::pin(async { result })
+    });
+    let (grants, shared) = (Arc::new(Alone), Arc::new(Alone));
+    let engine = Engine::new(Parts { clock, capacity: 10, fetch, grants, shared, budget: secs(60), seed: Some(7) });
+    call(&engine, &app(), None).await.unwrap_err();
+    time.advance(secs(10));
+    call(&engine, &app(), None).await.unwrap();
+    for _ in 0..60 {
+        settle().await;
+        time.advance(secs(10));
+    }
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen[..4], [
+        (Reason::Miss, true),
+        (Reason::Probe, true),
+        (Reason::Due, false),
+        (Reason::Probe, false),
+    ]);
+}
+
+#[tokio::test]
+async fn a_due_token_that_nothing_can_refresh_is_a_hit_until_its_last_call() {
+    let (engine, time) = throttled(10);
+    let assertion = crate::request::UserAssertion::new("assertion").unwrap();
+    let request = app().subject(Subject::OnBehalfOf(assertion));
+    call(&engine, &request, None).await.unwrap();
+    time.advance(secs(500));
+    let (cell, now) = (engine.cache.get(request.key()).unwrap(), engine.clock.now());
+    assert!(matches!(engine.step(&cell, now, None), Step::Serve(_)));
+    assert!(cell.hit(now, |_| ()).is_some() && cell.hit(now.after(secs(70)), |_| ()).is_none());
+}
