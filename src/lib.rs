@@ -53,6 +53,7 @@ mod refresh;
 mod request;
 mod scope;
 mod secret;
+mod subject;
 mod sync;
 mod tenant;
 mod text;
@@ -77,9 +78,10 @@ pub use provider::{
     ClientAuth, ClientSecret, ConfidentialClient, FetchContext, FnProvider, ManagedIdentity, Provider,
     StaticToken,
 };
-pub use request::{CallOptions, RequestRef, Subject, TokenRequest, UserAssertion, UserId};
+pub use request::{CallOptions, RequestRef, TokenRequest};
 pub use scope::ScopeSet;
 pub use secret::Secret;
+pub use subject::{Subject, UserAssertion, UserId};
 pub use tenant::TenantId;
 pub use token::{AccessToken, Token};
 

@@ -1,13 +1,7 @@
 //! What is asked for, and how one call is made. The first is the cache's key, the second never is.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    hash::{BuildHasher, Hash, Hasher},
-    time::Duration,
-};
+use std::{borrow::Cow, fmt, hash::BuildHasher, time::Duration};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use foldhash::{SharedSeed, fast::SeedableRandomState};
 
 use crate::{
@@ -16,7 +10,7 @@ use crate::{
     clock::Now,
     error::Error,
     scope::ScopeSet,
-    secret::Secret,
+    subject::Subject,
     sync::{Arc, ArcSwapOption, OnceLock},
     tenant::TenantId,
     token::Token,
@@ -58,101 +52,6 @@ pub(crate) struct Key {
     subject: Subject,
     scopes: ScopeSet,
     claims: Option<Claims>,
-}
-
-/// Whose token it is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Subject {
-    /// The application's own.
-    #[default]
-    App,
-    /// A viewer's, who has signed in.
-    User(UserId),
-    /// The user's whose token came in with a request that this service is answering.
-    OnBehalfOf(UserAssertion),
-}
-
-/// The name under which a signed-in user is known to this broker. It says who, and proves nothing.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct UserId(Arc<str>);
-
-impl UserId {
-    /// # Errors
-    ///
-    /// `Config` where the name is blank or longer than 256 bytes.
-    pub fn new(name: impl AsRef<str>) -> Result<Self, Error> {
-        let name = name.as_ref();
-        if name.trim().is_empty() || name.len() > 256 {
-            return Err(Error::config("user id: expected a name of 1 to 256 bytes")
-                .with_advice("Use the user's tenant id and object id, which never change."));
-        }
-        Ok(Self(Arc::from(name)))
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for UserId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("UserId").field(&self.0).finish()
-    }
-}
-
-/// A user's access token for this application, which another token is asked for with. Equal where the text is.
-#[derive(Clone)]
-pub struct UserAssertion {
-    token: Secret,
-    digest: [u8; 32],
-}
-
-impl UserAssertion {
-    /// # Errors
-    ///
-    /// `Config` where the token is empty.
-    pub fn new(token: impl Into<Secret>) -> Result<Self, Error> {
-        let token = token.into();
-        if token.is_empty() {
-            return Err(Error::config("user assertion: expected the access token of the incoming request"));
-        }
-        let digest = sha256(token.expose());
-        Ok(Self { token, digest })
-    }
-
-    /// The token itself.
-    pub fn token(&self) -> &Secret {
-        &self.token
-    }
-}
-
-impl PartialEq for UserAssertion {
-    fn eq(&self, other: &Self) -> bool {
-        self.digest == other.digest
-    }
-}
-
-impl Eq for UserAssertion {}
-
-impl Hash for UserAssertion {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.digest.hash(state);
-    }
-}
-
-impl fmt::Debug for UserAssertion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("UserAssertion(***)")
-    }
-}
-
-/// SHA-256, by which texts are told apart that must not be kept.
-pub(crate) fn sha256(text: &str) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
-    out
 }
 
 impl TokenRequest {

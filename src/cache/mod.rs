@@ -102,7 +102,8 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        request::{Subject, TokenRequest, UserId},
+        request::TokenRequest,
+        subject::{Subject, UserId},
         token::{Timeline, Token},
     };
 

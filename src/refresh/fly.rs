@@ -13,7 +13,8 @@ use crate::{
     clock::{Now, nanos},
     error::{Blame, Error, ErrorKind},
     fetched::{Fetched, Grant, Reason},
-    request::{Subject, TokenRequest, sha256},
+    request::TokenRequest,
+    subject::{Subject, sha256},
     sync::Arc,
     token::{AccessToken, Timeline, Token},
 };

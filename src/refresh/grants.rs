@@ -9,7 +9,8 @@ use crate::{
     clock::Now,
     error::{Error, ErrorKind},
     fetched::{Fetched, Grant},
-    request::{Key, Subject},
+    request::Key,
+    subject::Subject,
     token::AccessToken,
 };
 

@@ -38,7 +38,8 @@ use crate::{
     clock::{Clock, Now, nanos},
     error::{Error, ErrorKind},
     fetched::Reason,
-    request::{Key, Subject, sha256},
+    request::Key,
+    subject::{Subject, sha256},
     sync::{Arc, AtomicU64, Mutex, Ordering},
     token::AccessToken,
 };

@@ -10,8 +10,9 @@ use crate::{
     BoxFuture,
     clock::ManualClock,
     fetched::{Fetched, Grant},
-    request::{TokenRequest, UserId},
+    request::TokenRequest,
     secret::Secret,
+    subject::UserId,
 };
 
 fn secs(n: u64) -> Duration {
@@ -243,7 +244,8 @@ async fn a_probe_that_a_caller_waits_for_may_ask_a_person_and_one_in_the_backgro
         Box::pin(async { result })
     });
     let (grants, shared) = (Arc::new(Alone), Arc::new(Alone));
-    let engine = Engine::new(Parts { clock, capacity: 10, fetch, grants, shared, budget: secs(60), seed: Some(7) });
+    let engine =
+        Engine::new(Parts { clock, capacity: 10, fetch, grants, shared, budget: secs(60), seed: Some(7) });
     call(&engine, &app(), None).await.unwrap_err();
     time.advance(secs(10));
     call(&engine, &app(), None).await.unwrap();
@@ -252,18 +254,16 @@ async fn a_probe_that_a_caller_waits_for_may_ask_a_person_and_one_in_the_backgro
         time.advance(secs(10));
     }
     let seen = seen.lock().unwrap();
-    assert_eq!(seen[..4], [
-        (Reason::Miss, true),
-        (Reason::Probe, true),
-        (Reason::Due, false),
-        (Reason::Probe, false),
-    ]);
+    assert_eq!(
+        seen[..4],
+        [(Reason::Miss, true), (Reason::Probe, true), (Reason::Due, false), (Reason::Probe, false),]
+    );
 }
 
 #[tokio::test]
 async fn a_due_token_that_nothing_can_refresh_is_a_hit_until_its_last_call() {
     let (engine, time) = throttled(10);
-    let assertion = crate::request::UserAssertion::new("assertion").unwrap();
+    let assertion = crate::subject::UserAssertion::new("assertion").unwrap();
     let request = app().subject(Subject::OnBehalfOf(assertion));
     call(&engine, &request, None).await.unwrap();
     time.advance(secs(500));
