@@ -265,7 +265,8 @@ mod tests {
         let broker = Broker::builder().capacity(1).build(provider).unwrap();
         let vault = TokenRequest::new("https://vault.azure.net/.default").unwrap();
         let handle = broker.handle(&vault).unwrap();
-        let hit = |request: &TokenRequest| broker.hit(Asked::Request(request), broker.0.clock.now()).is_some();
+        let hit =
+            |request: &TokenRequest| broker.hit(Asked::Request(request), broker.0.clock.now()).is_some();
         for _ in 0..3 {
             broker.get_token(&vault).await.unwrap();
             assert!(hit(&vault));

@@ -266,8 +266,7 @@ impl Engine {
         let key = cell.key();
         // What the gate said. The error of a broker that the provider asks may look the same, and is a failure.
         let gated = |hold: &Option<Hold>| self.holds.check(key, hold.as_ref(), now, flight.number).is_some();
-        let not_sent =
-            self.phase.borrow().is_over() || (error.held_for().is_some() && gated(hold));
+        let not_sent = self.phase.borrow().is_over() || (error.held_for().is_some() && gated(hold));
         let answered = !not_sent && error.status().is_some() && Width::of(error) != Width::Service;
         let until = if not_sent {
             self.holds.until(key).unwrap_or_default()

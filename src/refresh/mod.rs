@@ -401,8 +401,9 @@ fn no_runtime() -> Error {
         Ok(_) => "the tokio runtime here has no timer, and a token has to be waited for",
         Err(_) => "no tokio runtime is running here, and a token has to be fetched",
     };
-    Error::config(message)
-        .with_advice("Call from within a tokio runtime with time and IO enabled, or `peek`, which never waits.")
+    Error::config(message).with_advice(
+        "Call from within a tokio runtime with time and IO enabled, or `peek`, which never waits.",
+    )
 }
 
 fn closed() -> Error {

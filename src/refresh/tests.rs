@@ -48,7 +48,9 @@ impl Recorder {
 impl Grants for Recorder {
     fn take<'a>(&'a self, _: &'a Subject, _: Now) -> BoxFuture<'a, Result<grants::GrantLease, Error>> {
         self.note("take");
-        Box::pin(async { Ok(grants::GrantLease { grant: Grant::Refresh(Secret::from("refresh-token".to_owned())) }) })
+        Box::pin(async {
+            Ok(grants::GrantLease { grant: Grant::Refresh(Secret::from("refresh-token".to_owned())) })
+        })
     }
 
     fn commit<'a>(&'a self, lease: grants::GrantLease, _: &'a Fetched) -> BoxFuture<'a, Result<(), Error>> {
@@ -72,7 +74,11 @@ impl Shared for Recorder {
     }
 
     fn put<'a>(&'a self, key: &'a Key, fetched: &'a Fetched) -> BoxFuture<'a, ()> {
-        assert_ne!(self.published(key).as_deref(), Some(fetched.token.expose()), "it was published too early");
+        assert_ne!(
+            self.published(key).as_deref(),
+            Some(fetched.token.expose()),
+            "it was published too early"
+        );
         self.note("put");
         Box::pin(async {})
     }
@@ -170,7 +176,8 @@ async fn a_fetch_that_fails_commits_shares_and_publishes_nothing() {
 #[tokio::test]
 async fn a_challenge_is_not_met_by_what_another_machine_has() {
     let (engine, recorder) = engine(Recorder { newer_at: 1, ..Recorder::default() });
-    let claims = Claims::parse(r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#).unwrap();
+    let claims =
+        Claims::parse(r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#).unwrap();
     let token = call(&engine, &app(), Some(claims)).await.unwrap();
     assert_eq!(token.secret(), "fetched");
     assert_eq!(*recorder.steps.lock().unwrap(), ["lease", "fetch", "put"]);
@@ -236,7 +243,8 @@ async fn a_probe_that_a_caller_waits_for_may_ask_a_person_and_one_in_the_backgro
         Box::pin(async { result })
     });
     let (grants, shared) = (Arc::new(Alone), Arc::new(Alone));
-    let engine = Engine::new(Parts { clock, capacity: 10, fetch, grants, shared, budget: secs(60), seed: Some(7) });
+    let engine =
+        Engine::new(Parts { clock, capacity: 10, fetch, grants, shared, budget: secs(60), seed: Some(7) });
     call(&engine, &app(), None).await.unwrap_err();
     time.advance(secs(10));
     call(&engine, &app(), None).await.unwrap();
@@ -245,12 +253,10 @@ async fn a_probe_that_a_caller_waits_for_may_ask_a_person_and_one_in_the_backgro
         time.advance(secs(10));
     }
     let seen = seen.lock().unwrap();
-    assert_eq!(seen[..4], [
-        (Reason::Miss, true),
-        (Reason::Probe, true),
-        (Reason::Due, false),
-        (Reason::Probe, false),
-    ]);
+    assert_eq!(
+        seen[..4],
+        [(Reason::Miss, true), (Reason::Probe, true), (Reason::Due, false), (Reason::Probe, false),]
+    );
 }
 
 #[tokio::test]

@@ -11,5 +11,6 @@ mod lies;
 mod outages;
 mod providers;
 mod scheduler;
+mod simulation;
 mod support;
 mod trouble;

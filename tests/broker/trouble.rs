@@ -141,7 +141,10 @@ fn a_probe_on_a_parked_runtime_does_not_hold_other_keys_up() {
 async fn an_outage_that_is_long_over_makes_nobody_wait_for_a_probe() {
     let world = World::new().await;
     let broker = world.broker();
-    world.emulator.faults().add(Fault::on(Endpoint::TokenService).status(429).retry_after(secs(100)).times(1));
+    world
+        .emulator
+        .faults()
+        .add(Fault::on(Endpoint::TokenService).status(429).retry_after(secs(100)).times(1));
     world.get(broker.get_token(VAULT)).await.unwrap_err();
     world.pass(secs(5 * 3_600)).await;
     world.emulator.faults().add(Fault::on(Endpoint::TokenService).delay(secs(1)));
@@ -156,9 +159,8 @@ async fn failures_of_flights_that_were_under_way_together_are_one_failure() {
     let world = World::new().await;
     let broker = world.builder().build(world.client_with("wrong-secret")).unwrap();
     world.emulator.faults().add(Fault::on(Endpoint::TokenService).delay(secs(1)));
-    let scopes: Vec<_> = (0..10)
-        .map(|n| format!("api://aaaaaaaa-0000-0000-0000-000000000002/{n}/.default"))
-        .collect();
+    let scopes: Vec<_> =
+        (0..10).map(|n| format!("api://aaaaaaaa-0000-0000-0000-000000000002/{n}/.default")).collect();
     let mut calls: Vec<_> = scopes.iter().map(|scope| Box::pin(broker.get_token(&**scope))).collect();
     for call in &mut calls {
         assert!(poll_once(call.as_mut()).is_pending());
@@ -254,7 +256,10 @@ async fn a_request_whose_entry_was_evicted_is_remembered_anew() {
 async fn entries_that_never_flew_are_cleared_away() {
     let world = World::new().await;
     let broker = world.broker();
-    world.emulator.faults().add(Fault::on(Endpoint::TokenService).status(429).retry_after(secs(100)).times(1));
+    world
+        .emulator
+        .faults()
+        .add(Fault::on(Endpoint::TokenService).status(429).retry_after(secs(100)).times(1));
     world.get(broker.get_token(VAULT)).await.unwrap_err();
     for n in 0..100 {
         let scope = format!("api://aaaaaaaa-0000-0000-0000-000000000002/{n}/.default");
@@ -272,9 +277,9 @@ async fn a_token_that_is_always_due_is_not_fetched_without_pause() {
     let counted = Arc::clone(&calls);
     let provider = FnProvider::new(move |cx, _| {
         counted.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async move {
-            Ok(Fetched::new("due", cx.clock().now(), secs(3_600)).refresh_in(Duration::ZERO))
-        })
+        Box::pin(
+            async move { Ok(Fetched::new("due", cx.clock().now(), secs(3_600)).refresh_in(Duration::ZERO)) },
+        )
     });
     let broker = world.builder().build(provider).unwrap();
     world.get(broker.get_token(VAULT)).await.unwrap();
