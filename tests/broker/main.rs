@@ -13,5 +13,6 @@ mod lies;
 mod outages;
 mod providers;
 mod scheduler;
+mod simulation;
 mod support;
 mod trouble;
