@@ -24,6 +24,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Says which day went wrong.
 struct Seed(u64);
 
+#[expect(clippy::print_stderr, reason = "a failure has to say how it can be repeated")]
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -122,7 +123,7 @@ fn broker(world: &World, source: &Arc<Source>, seed: u64) -> Broker {
 }
 
 fn is_roomy(seed: u64) -> bool {
-    seed % 2 == 0
+    seed.is_multiple_of(2)
 }
 
 /// Scope, number, and for how much longer it lives, of how long in all.
