@@ -180,8 +180,18 @@ fn fetch(provider: Arc<dyn Provider>, transport: Arc<dyn Transport>, clock: Cloc
     Arc::new(move |job: Job| {
         let (provider, transport, clock) = (Arc::clone(&provider), Arc::clone(&transport), clock.clone());
         Box::pin(async move {
-            let Job { request, grant, reason, attended, challenge, previous, deadline, gate } = job;
-            let cx = FetchContext { transport, clock, deadline, reason, attended, challenge, previous, gate };
+            let Job { request, grant, reason, attended, challenge, previous, deadline, gate, random } = job;
+            let cx = FetchContext {
+                transport,
+                clock,
+                deadline,
+                reason,
+                attended,
+                challenge,
+                previous,
+                gate,
+                random,
+            };
             provider.fetch(&cx, &request, grant).await
         })
     })

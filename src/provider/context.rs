@@ -24,6 +24,7 @@ pub struct FetchContext {
     pub(crate) challenge: Option<Claims>,
     pub(crate) previous: Option<AccessToken>,
     pub(crate) gate: Gate,
+    pub(crate) random: Arc<dyn Fn() -> f64 + Send + Sync>,
 }
 
 impl FetchContext {
@@ -51,7 +52,7 @@ impl FetchContext {
             deadline: self.deadline,
             attempt_timeout: ATTEMPT_TIMEOUT,
             limit: ANSWER_LIMIT,
-            random: &fastrand::f64,
+            random: &*self.random,
             gate: &|_| (self.gate)(),
         };
         exchange.run(pool, request).await

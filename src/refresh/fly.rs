@@ -35,6 +35,8 @@ pub(crate) struct Job {
     /// Asked before anything is sent: whether this flight still leads, and nothing has been learnt meanwhile that
     /// makes sending futile.
     pub(crate) gate: Arc<dyn Fn() -> Result<(), Error> + Send + Sync>,
+    /// Draws from 0..1, for the spread of retries.
+    pub(crate) random: Arc<dyn Fn() -> f64 + Send + Sync>,
 }
 
 /// When a refresh is tried again that was cut short.
@@ -122,10 +124,12 @@ impl Engine {
             Subject::App => None,
             subject => Some(self.grants.take(subject, deadline).await?),
         };
-        match lease {
-            None => self.shared.lease(key, deadline).await?,
-            Some(_) => lead.set_durable()?,
-        }
+        let _until_the_end = match key.subject() {
+            Subject::App => Some(self.shared.lease(key, deadline).await?),
+            // Its refresh token may rotate, and the new one must not be lost.
+            Subject::User(_) => lead.set_durable().map(|()| None)?,
+            Subject::OnBehalfOf(_) => None,
+        };
         if let Some(fetched) = newer().await {
             return Ok(fetched);
         }
@@ -144,6 +148,10 @@ impl Engine {
             previous,
             deadline,
             gate,
+            random: {
+                let engine = Arc::clone(self);
+                Arc::new(move || engine.draw())
+            },
         };
         count(&self.counters.fetches);
         let fetched = (self.fetch)(job).await?;

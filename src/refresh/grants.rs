@@ -34,11 +34,21 @@ pub(crate) trait Shared: Debug + Send + Sync + 'static {
     /// What another machine fetched meanwhile, if it is newer than `mine`.
     fn newer<'a>(&'a self, key: &'a Key, mine: Option<&'a AccessToken>) -> BoxFuture<'a, Option<Fetched>>;
 
-    /// Waits until no other machine fetches this key.
-    fn lease<'a>(&'a self, key: &'a Key, deadline: Now) -> BoxFuture<'a, Result<(), Error>>;
+    /// Waits until no other machine fetches this key. However the fetch ends, the lease ends with what is returned.
+    fn lease<'a>(&'a self, key: &'a Key, deadline: Now) -> BoxFuture<'a, Result<KeyLease, Error>>;
 
-    /// Makes a token known to the others, and ends the lease.
+    /// Makes a token known to the others.
     fn put<'a>(&'a self, key: &'a Key, fetched: &'a Fetched) -> BoxFuture<'a, ()>;
+}
+
+/// The right to fetch a key, given back when it is dropped.
+pub(crate) struct KeyLease(#[expect(dead_code, reason = "it is held, not read")] Option<Box<dyn Send>>);
+
+impl KeyLease {
+    /// Where there is nobody to share with.
+    pub(crate) fn unshared() -> Self {
+        Self(None)
+    }
 }
 
 /// A broker by itself: nobody has signed in, nothing is shared.
@@ -74,8 +84,8 @@ impl Shared for Alone {
         Box::pin(async { None })
     }
 
-    fn lease<'a>(&'a self, _: &'a Key, _: Now) -> BoxFuture<'a, Result<(), Error>> {
-        Box::pin(async { Ok(()) })
+    fn lease<'a>(&'a self, _: &'a Key, _: Now) -> BoxFuture<'a, Result<KeyLease, Error>> {
+        Box::pin(async { Ok(KeyLease::unshared()) })
     }
 
     fn put<'a>(&'a self, _: &'a Key, _: &'a Fetched) -> BoxFuture<'a, ()> {

@@ -69,9 +69,9 @@ impl Shared for Recorder {
         Box::pin(async { found })
     }
 
-    fn lease<'a>(&'a self, _: &'a Key, _: Now) -> BoxFuture<'a, Result<(), Error>> {
+    fn lease<'a>(&'a self, _: &'a Key, _: Now) -> BoxFuture<'a, Result<grants::KeyLease, Error>> {
         self.note("lease");
-        Box::pin(async { Ok(()) })
+        Box::pin(async { Ok(grants::KeyLease::unshared()) })
     }
 
     fn put<'a>(&'a self, key: &'a Key, fetched: &'a Fetched) -> BoxFuture<'a, ()> {
