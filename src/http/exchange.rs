@@ -58,9 +58,9 @@ pub(crate) struct Exchange<'a> {
     pub(crate) limit: usize,
     /// Draws from `0..1`.
     pub(crate) random: &'a (dyn Fn() -> f64 + Send + Sync),
-    /// Asked right before each attempt and each wait, with the time until which that will take at most. An error ends
-    /// the exchange at once with that error: nothing more is sent.
-    pub(crate) gate: &'a (dyn Fn(Now) -> Result<(), Error> + Send + Sync),
+    /// Asked right before each attempt and each wait. An error ends the exchange at once with that error: nothing more is
+    /// sent.
+    pub(crate) gate: &'a (dyn Fn() -> Result<(), Error> + Send + Sync),
 }
 
 impl Exchange<'_> {
@@ -89,7 +89,7 @@ impl Exchange<'_> {
                     format!("no time was left to ask {host}, {}", counted(attempts)),
                 ));
             }
-            (self.gate)(until)?;
+            (self.gate)()?;
             attempts += 1;
 
             let ended = {
@@ -107,7 +107,7 @@ impl Exchange<'_> {
                 self.policy.next_attempt(&ended.outcome(), attempts, now, self.deadline, (self.random)());
             match (next, ended) {
                 (Some(wake), _) => {
-                    (self.gate)(wake)?;
+                    (self.gate)()?;
                     self.clock.sleep_until(wake).await;
                 }
                 (None, Ended::Answered(response)) => return Ok(Answer { response, sent }),

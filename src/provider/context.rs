@@ -53,7 +53,7 @@ impl FetchContext {
             attempt_timeout: ATTEMPT_TIMEOUT,
             limit: ANSWER_LIMIT,
             random: &*self.random,
-            gate: &|_| (self.gate)(),
+            gate: &*self.gate,
         };
         exchange.run(pool, request).await
     }

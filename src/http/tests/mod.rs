@@ -65,7 +65,7 @@ fn exchange<'a>(
         attempt_timeout: ATTEMPT_TIMEOUT,
         limit: ANSWER_LIMIT,
         random: &|| 0.5,
-        gate: &|_| Ok(()),
+        gate: &|| Ok(()),
     }
 }
 
