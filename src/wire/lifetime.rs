@@ -23,12 +23,21 @@ pub(super) enum NoLifetime {
     Expired,
 }
 
-/// The lifetime, counted from when the request was sent. `expires_in` counts where it is a number, since it needs no
-/// clock that agrees with the service's; else `expires_on` against the wall clock at `sent`.
+/// The lifetime, counted from when the request was sent.
+///
+/// By `expires_in` where that is a number, since it needs no clock that agrees with the service's; else by `expires_on`
+/// against the wall clock at `sent`. Where both are given, as by IMDS, the shorter counts: the platform hands out one
+/// token for hours, and `expires_in` may be of the day on which it was made
+/// (<https://github.com/Azure/azure-sdk-for-js/pull/8591>). An `expires_on` that has passed, while `expires_in` has not,
+/// is a clock of this machine that is ahead: nobody hands out dead tokens, so it is not believed.
 pub(super) fn lifetime(members: &Members, sent: SystemTime) -> Result<Duration, NoLifetime> {
     let expires_in = members.get("expires_in").and_then(number);
-    let expires_on = || members.get("expires_on").and_then(|value| remaining(value, sent));
-    match expires_in.or_else(expires_on) {
+    let expires_on = members.get("expires_on").and_then(|value| remaining(value, sent));
+    let seconds = match (expires_in, expires_on) {
+        (Some(within), Some(on)) if on >= 1.0 => Some(within.min(on)),
+        (within, on) => within.or(on),
+    };
+    match seconds {
         None => Err(NoLifetime::Unknown),
         Some(seconds) if seconds < 1.0 => Err(NoLifetime::Expired),
         Some(seconds) => Ok(whole(seconds)),
@@ -101,8 +110,17 @@ mod tests {
         for (value, seconds) in
             [(json!(3599), 3599), (json!("3599"), 3599), (json!(3599.9), 3599), (json!("1e3"), 1000)]
         {
-            assert_eq!(of(&json!({"expires_in": value, "expires_on": "1"})), Ok(seconds));
+            assert_eq!(of(&json!({"expires_in": value})), Ok(seconds));
         }
+    }
+
+    #[test]
+    fn of_two_lifetimes_the_shorter_counts_unless_it_has_ended() {
+        let both = |within: u64, on: u64| of(&json!({"expires_in": within, "expires_on": on.to_string()}));
+        assert_eq!(both(86_399, SENT + 600), Ok(600));
+        assert_eq!(both(600, SENT + 86_399), Ok(600));
+        assert_eq!(both(3599, SENT - 3600), Ok(3599));
+        assert_eq!(both(0, SENT + 600), Err(NoLifetime::Expired));
     }
 
     #[test]

@@ -163,6 +163,17 @@ async fn a_managed_identitys_expires_on_is_understood_in_every_form() {
     }
 }
 
+#[tokio::test]
+async fn a_token_that_the_platform_made_long_ago_ends_when_it_ends() {
+    let world = World::new().await;
+    let broker = world.builder().build(identity(&world)).unwrap();
+    // `expires_in` is of the day on which the token was made.
+    let members = json!({ "expires_in": "86399", "expires_on": "1800000600" });
+    world.emulator.faults().add(Fault::on(Endpoint::Identity).merge(members));
+    let token = world.get(broker.get_token(VAULT)).await.unwrap();
+    assert_eq!(token.expires_on().duration_since(start()).unwrap(), secs(600));
+}
+
 fn identity(world: &World) -> ManagedIdentity {
     let env = Env::empty().set("AZURE_POD_IDENTITY_AUTHORITY_HOST", world.emulator.identity_endpoint());
     ManagedIdentity::from_env(ManagedIdentityId::system(), &env).unwrap()
