@@ -105,8 +105,8 @@ impl HttpTransport {
             TransportError::refused("TLS could not be set up, mostly for lack of root certificates")
                 .with_source(error)
                 .with_advice(
-                    "install the system's certificates (package ca-certificates), or add an authority with \
-                     HttpTransport::builder().root_certificates_pem(…)",
+                    "Install the system's certificates (package ca-certificates), or add an authority with \
+                     `root_certificates_pem`.",
                 )
         })?;
         Ok(self.kept(runtime, |clients| clients.slot(route).get_or_insert(built).clone()))

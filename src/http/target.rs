@@ -15,7 +15,7 @@ pub(super) enum Route {
     Proxied,
 }
 
-const PLAIN_ADVICE: &str = "use https; plain http is for endpoints of the machine itself";
+const PLAIN_ADVICE: &str = "Use https: plain http is for endpoints of the machine itself.";
 
 /// The URL as it will be sent. What is checked is what is sent: `http://2130706433/` is `127.0.0.1` here and there.
 pub(super) fn parse(uri: &http::Uri) -> Result<Url, TransportError> {

@@ -156,7 +156,9 @@ pub(super) fn parse_success(cx: &Answered<'_>, members: Option<Members>) -> Resu
     }
     let lifetime = lifetime::lifetime(&members, cx.sent).map_err(|why| match why {
         NoLifetime::Unknown => cx.nonsense("a token of unknown lifetime"),
-        NoLifetime::Expired => cx.nonsense("a token that had already expired"),
+        NoLifetime::Expired => cx
+            .nonsense("a token that had already expired")
+            .with_advice("Compare this machine's clock with the service's."),
     })?;
     Ok(TokenAnswer {
         access_token,
