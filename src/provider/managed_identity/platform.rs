@@ -87,7 +87,13 @@ impl Platform {
 fn imds_origin(env: &Env) -> Result<Arc<str>, Error> {
     const VARIABLE: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
     let Some(host) = env.get(VARIABLE)? else { return Ok(IMDS.into()) };
-    Ok(checked(VARIABLE, &host)?.as_str().trim_end_matches('/').into())
+    let url = checked(VARIABLE, &host)?;
+    if url.path() != "/" || url.query().is_some() {
+        return Err(Error::config(format!(
+            "{VARIABLE}: expected http://host or http://host:port, and nothing behind it"
+        )));
+    }
+    Ok(url.as_str().trim_end_matches('/').into())
 }
 
 /// Plain http goes to this machine and to link-local addresses only: whoever answers gets a say in who we are.
@@ -154,6 +160,12 @@ mod tests {
         assert_eq!(detected(&[]), "imds http://169.254.169.254");
         let pod = ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://169.254.1.2/");
         assert_eq!(detected(&[pod]), "imds http://169.254.1.2");
+        for more in ["http://169.254.1.2/metadata", "http://169.254.1.2/?x"] {
+            assert!(
+                detected(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", more)]).contains("nothing behind it"),
+                "{more}"
+            );
+        }
         assert_eq!(detected(&[endpoint, header]), "app service http://127.0.0.1:41741/msi/token");
         assert!(
             detected(&[endpoint, header, ("IDENTITY_SERVER_THUMBPRINT", "t")]).contains("Service Fabric")
