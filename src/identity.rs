@@ -9,6 +9,7 @@ pub struct Identity {
     tenant: Option<TenantId>,
     client_id: Option<Arc<str>>,
     binding: Binding,
+    never_shared: bool,
 }
 
 /// Whether tokens may be shared with other processes, and under which name.
@@ -50,12 +51,24 @@ impl Identity {
         self
     }
 
+    /// Nothing proves that two processes with this provider are the same: its tokens can be given no binding.
+    #[must_use]
+    pub fn never_shared(mut self) -> Self {
+        self.never_shared = true;
+        self
+    }
+
     /// Gives it the name under which its tokens may be shared.
     ///
     /// # Errors
     ///
-    /// `Config` where the name is empty, longer than 128 bytes or not of letters, digits, `.`, `_` and `-`.
+    /// `Config` where the name is empty, longer than 128 bytes or not of letters, digits, `.`, `_` and `-`, and where
+    /// its tokens can never be shared.
     pub fn shared(mut self, binding: &str) -> Result<Self, Error> {
+        if self.never_shared {
+            return Err(Error::config("binding: this provider's tokens are of this process alone")
+                .with_advice("Which identity it is, the machine decides. Leave the binding out."));
+        }
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if binding.is_empty() || binding.len() > 128 || !binding.bytes().all(fits) {
             return Err(Error::config("binding: expected 1 to 128 letters, digits, `.`, `_` or `-`")

@@ -2,10 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use crate::{
-    Error,
-    text::{Quoted, guid},
-};
+use crate::{Error, text::guid};
 
 /// The longest name that DNS knows.
 const MAX_DOMAIN: usize = 253;
@@ -38,7 +35,8 @@ impl TenantId {
         if guid(&lower).is_some() || is_alias(&lower) || is_domain(&lower) {
             return Ok(Self(lower.into()));
         }
-        let got: &dyn fmt::Display = if text.trim().is_empty() { &"nothing" } else { &Quoted(text) };
+        // What was given is not shown: it may be a secret that was put in the wrong place.
+        let got = if text.trim().is_empty() { "nothing" } else { "something else" };
         Err(Error::config(format!(
             "tenant: expected a GUID, a domain such as contoso.onmicrosoft.com, or one of common, organizations \
              and consumers; got {got}"

@@ -46,6 +46,7 @@ fn a_tenant_cannot_change_host_or_path() {
 #[test]
 fn each_field_is_named_and_no_secret_is_echoed() {
     let fields = [
+        (ClientSecret::new("~hunter2", sample::SECRET_APP, sample::TENANT).map(drop), "tenant: "),
         (ClientSecret::new("contoso.test", "hunter2", "hunter2").map(drop), "client id: "),
         (ClientSecret::new("contoso.test", "", "hunter2").map(drop), "client id: "),
         (ClientSecret::new("contoso.test", sample::SECRET_APP, "").map(drop), "client secret: "),

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use entra_broker::{
-    BoxFuture, Broker, Claims, Error, ErrorKind, FetchContext, Fetched, Grant, Identity, Provider, Subject,
-    TenantId, TokenRequest, UserAssertion, UserId, emulator::sample,
+    BoxFuture, Broker, Claims, Env, Error, ErrorKind, FetchContext, Fetched, Grant, Identity,
+    ManagedIdentity, ManagedIdentityId, Provider, Subject, TenantId, TokenRequest, UserAssertion, UserId,
+    emulator::sample,
 };
 
 use crate::support::*;
@@ -219,4 +220,31 @@ async fn more_spellings_than_are_remembered_are_still_one_entry() {
         }
     }
     assert_eq!((world.requests(), broker.metrics().entries), (1, 1));
+}
+
+#[tokio::test]
+async fn managed_identities_under_one_binding_are_as_many_as_there_are_ids() {
+    let world = World::new().await;
+    let of = |id| {
+        let env = Env::empty().set("AZURE_POD_IDENTITY_AUTHORITY_HOST", world.emulator.identity_endpoint());
+        let provider = ManagedIdentity::from_env(id, &env).unwrap();
+        world.builder().binding("prod").build(provider).map(|broker| broker.identity().clone())
+    };
+    let one = of(ManagedIdentityId::client_id(sample::USER_IDENTITY).unwrap()).unwrap();
+    let other = of(ManagedIdentityId::client_id(sample::SECRET_APP).unwrap()).unwrap();
+    let object = of(ManagedIdentityId::object_id(sample::USER_IDENTITY).unwrap()).unwrap();
+    assert!(one != other && one != object && other != object);
+    let system = of(ManagedIdentityId::system()).unwrap_err();
+    assert!(system.to_string().starts_with("binding: "), "{system}");
+}
+
+#[tokio::test]
+async fn claims_that_a_managed_identity_cannot_ask_for_are_not_dropped_in_silence() {
+    let world = World::new().await;
+    let env = Env::empty().set("AZURE_POD_IDENTITY_AUTHORITY_HOST", world.emulator.identity_endpoint());
+    let provider = ManagedIdentity::from_env(ManagedIdentityId::system(), &env).unwrap();
+    let broker = world.builder().build(provider).unwrap();
+    let asked = request(VAULT).claims(Claims::parse(r#"{"a":1}"#).unwrap());
+    let error = world.get(broker.get_token(&asked)).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Config && error.to_string().starts_with("claims: "), "{error}");
 }

@@ -77,6 +77,10 @@ impl ManagedIdentity {
                     "Its tokens are of its own tenant. For others, use it as the credential of an app.",
                 ));
         }
+        if request.requested_claims().is_some() {
+            return Err(Error::config("claims: a managed identity cannot be asked for a token with claims")
+                .with_advice("The platform's endpoint takes none. Leave them out of the request."));
+        }
         let scopes = request.scopes().for_app()?;
         let resource = scopes.resource().unwrap_or(scopes.as_str());
         let http = self.platform.request(&self.id, resource)?;
@@ -113,10 +117,15 @@ impl ManagedIdentityId {
 }
 
 impl Provider for ManagedIdentity {
-    /// Local: which identity the platform gives is not configured here, so nothing proves that two processes mean the
-    /// same one.
+    /// A user-assigned identity is named by its id. Which one is system-assigned, the machine decides: its tokens never
+    /// leave the process.
     fn identity(&self) -> Identity {
-        Identity::local()
+        match &self.id.0 {
+            IdentityKind::System => Identity::local().never_shared(),
+            IdentityKind::ClientId(id) => Identity::local().with_client_id(id.as_str()),
+            IdentityKind::ObjectId(id) => Identity::local().with_client_id(format!("object id {id}")),
+            IdentityKind::ResourceId(id) => Identity::local().with_client_id(id),
+        }
     }
 
     fn fetch<'a>(

@@ -1,5 +1,7 @@
 //! Which platform this is, told by the variables that it sets.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::{HeaderValue, Request};
 use url::{Host, Url};
@@ -16,7 +18,7 @@ use crate::{
 const IMDS: &str = "http://169.254.169.254";
 
 /// The platforms that can be asked, with what is needed to ask.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) enum Platform {
     /// Virtual machines and scale sets, and what imitates them.
     Imds { origin: Arc<str> },
@@ -81,6 +83,16 @@ impl Platform {
             request.headers_mut().insert(name, value);
         }
         Ok(request)
+    }
+}
+
+/// Without the endpoint, whose query somebody may have put a secret into.
+impl fmt::Debug for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Imds { .. } => "Imds",
+            Self::AppService { .. } => "AppService",
+        })
     }
 }
 
