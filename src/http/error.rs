@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt};
 
-use crate::error::{Blame, Error, ErrorKind};
+use crate::error::{Blame, Error, ErrorKind, ServiceAnswer};
 
 /// Why an attempt of a [`Transport`](super::Transport) brought no answer.
 ///
@@ -14,6 +14,7 @@ pub struct TransportError {
     may_have_left: bool,
     reason: Cow<'static, str>,
     advice: &'static str,
+    status: Option<u16>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -45,7 +46,7 @@ impl TransportError {
     pub fn new(kind: TransportErrorKind, reason: impl Into<Cow<'static, str>>) -> Self {
         use TransportErrorKind::{Connect, Refused, Tls};
         let may_have_left = !matches!(kind, Connect | Tls | Refused);
-        Self { kind, may_have_left, reason: reason.into(), advice: "", source: None }
+        Self { kind, may_have_left, reason: reason.into(), advice: "", status: None, source: None }
     }
 
     pub(super) fn refused(reason: impl Into<Cow<'static, str>>) -> Self {
@@ -54,6 +55,9 @@ impl TransportError {
 
     pub(super) fn too_large(limit: usize) -> Self {
         Self::new(TransportErrorKind::TooLarge, format!("larger than the limit of {limit} bytes"))
+            .with_advice(
+                "Something other than the service may have answered: look at what the address leads to.",
+            )
     }
 
     /// Says whether bytes of the request may have been sent, where the kind alone says it wrongly.
@@ -70,7 +74,16 @@ impl TransportError {
         self
     }
 
-    pub(super) fn with_advice(mut self, advice: &'static str) -> Self {
+    /// The status of the answer, where that had come before the attempt failed.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Says what to do about it, as a sentence for the person who reads it.
+    #[must_use]
+    pub fn with_advice(mut self, advice: &'static str) -> Self {
         self.advice = advice;
         self
     }
@@ -114,6 +127,10 @@ impl TransportError {
             ),
         };
         let error = Error::new(kind, message).with_blame(blame).with_advice(self.advice);
+        let error = match self.status {
+            Some(_) => error.with_answer(ServiceAnswer { status: self.status, ..ServiceAnswer::default() }),
+            None => error,
+        };
         match self.source {
             Some(source) => error.with_source(source),
             None => error,

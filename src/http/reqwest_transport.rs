@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::runtime::{self, Handle};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::{
     Pool, Transport, TransportError,
@@ -138,18 +139,24 @@ impl HttpTransport {
 
         let mut response =
             client.execute(convert(request, url)).await.map_err(|error| explain(error, route))?;
-        if response.content_length().is_some_and(|length| length > limit as u64) {
-            return Err(TransportError::too_large(limit));
+        let status = response.status().as_u16();
+        let announced = response.content_length();
+        if announced.is_some_and(|length| length > limit as u64) {
+            return Err(TransportError::too_large(limit).with_status(status));
         }
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| explain(error, route))? {
+        // The whole length at once, where it is announced: a vector that grows leaves copies of a token behind.
+        let room = usize::try_from(announced.unwrap_or_default()).unwrap_or_default();
+        let mut body = Zeroizing::new(Vec::with_capacity(room));
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| explain(error, route).with_status(status))?
+        {
             if chunk.len() > limit - body.len() {
-                return Err(TransportError::too_large(limit));
+                return Err(TransportError::too_large(limit).with_status(status));
             }
             body.extend_from_slice(&chunk);
         }
 
-        let mut answer = http::Response::new(body.freeze());
+        let mut answer = http::Response::new(Bytes::from_owner(body));
         *answer.status_mut() = response.status();
         *answer.version_mut() = response.version();
         *answer.headers_mut() = std::mem::take(response.headers_mut());

@@ -234,6 +234,7 @@ async fn a_redirect_is_never_followed_since_the_secret_would_go_along() {
 async fn a_body_of_100_mb_over_the_wire_is_left_at_the_limit() {
     let (_world, error) = over_the_wire(fault().huge(100_000_000)).await;
     assert_eq!((error.kind(), error.blame()), (ErrorKind::Protocol, entra_broker::Blame::Service), "{error}");
+    assert_eq!(error.status(), Some(200), "{error}");
     assert!(error.to_string().contains("1 MiB") || error.to_string().contains("1048576"), "{error}");
 }
 
@@ -246,8 +247,9 @@ async fn a_gateways_page_over_the_wire_keeps_its_status() {
 
 #[tokio::test]
 async fn a_connection_that_is_cut_is_the_networks_fault() {
-    for fault in [fault().cut(), fault().cut_body(10)] {
+    for (fault, status) in [(fault().cut(), None), (fault().cut_body(10), Some(200))] {
         let (world, error) = over_the_wire(fault).await;
+        assert_eq!(error.status(), status, "{error}");
         assert_eq!(
             (error.kind(), error.blame()),
             (ErrorKind::Unavailable, entra_broker::Blame::Network),
