@@ -10,7 +10,8 @@ use crate::support::*;
 
 #[tokio::test]
 async fn a_client_secret_gets_a_token_over_tls_of_a_private_ca() {
-    let emulator = Emulator::builder().tls().start().await.unwrap();
+    let world = World::on_sockets_with(Emulator::builder().tls()).await;
+    let emulator = &world.emulator;
     let authority = Authority::custom(emulator.authority()).unwrap();
     let client = || {
         ClientSecret::new(sample::TENANT, sample::SECRET_APP, sample::SECRET)
@@ -19,14 +20,14 @@ async fn a_client_secret_gets_a_token_over_tls_of_a_private_ca() {
     };
 
     let stranger = Broker::builder().env(Env::empty()).build(client()).unwrap();
-    let error = stranger.get_token(VAULT).await.unwrap_err();
+    let error = world.see(stranger.get_token(VAULT).await).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.advice().contains("root_certificate"), "{}", error.advice());
     assert_eq!(emulator.journal().len(), 0, "nothing was sent to a server that was not trusted");
 
     let ca = emulator.ca_pem().unwrap().as_bytes().to_vec();
     let broker = Broker::builder().env(Env::empty()).root_certificates_pem(ca).build(client()).unwrap();
-    let token = broker.get_token(VAULT).await.unwrap();
+    let token = world.see(broker.get_token(VAULT).await).unwrap();
     assert!(token.expires_on() > token.refresh_on());
     let entry = &emulator.journal().entries()[0];
     assert_eq!(entry.path, format!("/{}/oauth2/v2.0/token", sample::TENANT));

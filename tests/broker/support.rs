@@ -55,8 +55,12 @@ impl World {
 
     /// An emulator with sockets, for what only a wire can do wrong.
     pub(crate) async fn on_sockets() -> Self {
+        Self::on_sockets_with(Emulator::builder()).await
+    }
+
+    pub(crate) async fn on_sockets_with(builder: emulator::Builder) -> Self {
         let (clock, time) = Clock::manual(start());
-        let emulator = on(Emulator::builder(), &clock).start().await.unwrap();
+        let emulator = on(builder, &clock).start().await.unwrap();
         Self::of(clock, time, emulator).await
     }
 
