@@ -181,7 +181,7 @@ fn the_decision_reads_no_clock() {
 }
 
 #[test]
-fn no_file_grows_past_what_one_sitting_can_read() {
+fn no_file_grows_past_what_one_reading_takes_in() {
     for dir in ["src", "tests", "examples", "benches"] {
         for path in rust_files(&root().join(dir)) {
             if path.components().any(|part| part.as_os_str() == "target") {
