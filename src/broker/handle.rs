@@ -75,10 +75,6 @@ impl Handle {
 
     /// The token, if a usable one is at hand. As [`Broker::peek`].
     pub fn peek(&self) -> Option<AccessToken> {
-        self.with_owned()
-    }
-
-    fn with_owned(&self) -> Option<AccessToken> {
         let shell = &*self.broker.0;
         let now = shell.clock.now();
         if let Some(token) = self.cell.take(now) {

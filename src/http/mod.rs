@@ -63,24 +63,20 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<http::Response<Bytes>, TransportError>>;
 }
 
-impl<T: Transport + ?Sized> Transport for Arc<T> {
-    fn send<'a>(
-        &'a self,
-        pool: Pool,
-        request: http::Request<Bytes>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<http::Response<Bytes>, TransportError>> {
-        (**self).send(pool, request, limit)
-    }
+macro_rules! forward {
+    ($pointer:ident) => {
+        impl<T: Transport + ?Sized> Transport for $pointer<T> {
+            fn send<'a>(
+                &'a self,
+                pool: Pool,
+                request: http::Request<Bytes>,
+                limit: usize,
+            ) -> BoxFuture<'a, Result<http::Response<Bytes>, TransportError>> {
+                (**self).send(pool, request, limit)
+            }
+        }
+    };
 }
 
-impl<T: Transport + ?Sized> Transport for Box<T> {
-    fn send<'a>(
-        &'a self,
-        pool: Pool,
-        request: http::Request<Bytes>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<http::Response<Bytes>, TransportError>> {
-        (**self).send(pool, request, limit)
-    }
-}
+forward!(Arc);
+forward!(Box);

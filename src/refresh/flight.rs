@@ -56,6 +56,7 @@ impl Flight {
         reason: Reason,
         challenge: Option<Claims>,
         started: Now,
+        attended: bool,
         refreshes: bool,
     ) -> Self {
         Self {
@@ -63,7 +64,7 @@ impl Flight {
             reason,
             challenge,
             started,
-            attended: false,
+            attended,
             refreshes,
             term: AtomicU64::new(1),
             alive_until: AtomicU64::new(started.after(SILENCE).nanos()),

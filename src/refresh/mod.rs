@@ -237,10 +237,8 @@ impl Engine {
             let probing = self.holds.enter(cell.key(), slow.hold.as_mut(), now, number)?;
             let attended = matches!(reason, Reason::Miss | Reason::Forced);
             let reason = if probing && !forced { Reason::Probe } else { reason };
-            let mut flight = Flight::new(number, reason, challenge, now, token.is_some());
-            flight.attended = attended;
-            let flight = Arc::new(flight);
-            Ok((flight, runtime))
+            let flight = Flight::new(number, reason, challenge, now, attended, token.is_some());
+            Ok((Arc::new(flight), runtime))
         });
         match (started, token) {
             (Ok((flight, runtime)), token) => {
