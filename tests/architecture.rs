@@ -142,8 +142,8 @@ fn no_room_imports_one_that_it_may_not_know() {
 #[test]
 fn the_emulator_knows_nothing_of_the_crate() {
     for path in rust_files(&root().join("src/emulator")) {
-        let code = code(&path);
-        for foreign in ["crate::", "super::super::super", "entra_broker::"] {
+        let code = code(&path).replace("crate::emulator", "");
+        for foreign in ["crate::", "super::super", "entra_broker::"] {
             assert!(!code.contains(foreign), "{} has {foreign}", path.display());
         }
     }
@@ -195,8 +195,12 @@ fn no_file_grows_past_what_one_reading_takes_in() {
 
 #[test]
 fn every_dependency_can_be_built_with_the_stated_compiler() {
+    let host = std::process::Command::new("rustc").args(["--print", "host-tuple"]).output().unwrap();
+    let host = String::from_utf8(host.stdout).unwrap();
+    // Only this platform's: a machine that has just built the tests has downloaded no others.
     let output = std::process::Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--all-features", "--locked", "--offline"])
+        .args(["--filter-platform", host.trim()])
         .current_dir(root())
         .output()
         .unwrap();

@@ -1,6 +1,6 @@
 //! The body of an answer: plain bytes, or bytes that come the way a fault wants them to.
 
-use super::time::{Sleep, Time};
+use crate::emulator::time::{Sleep, Time};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::fmt;

@@ -1,8 +1,8 @@
 //! Errors in Entra's shape.
 
-use super::answer::Answer;
-use super::request::Asked;
-use super::time::timestamp;
+use crate::emulator::answer::Answer;
+use crate::emulator::request::Asked;
+use crate::emulator::time::timestamp;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Map, Value, json};

@@ -1,7 +1,7 @@
 //! Faults: answers that are late, wrong, broken or missing, on command.
 
-use super::Endpoint;
-use super::request::Asked;
+use crate::emulator::Endpoint;
+use crate::emulator::request::Asked;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;

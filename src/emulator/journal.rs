@@ -1,7 +1,7 @@
 //! What was asked of the emulator, without anything secret.
 
-use super::Endpoint;
-use super::request::Asked;
+use crate::emulator::Endpoint;
+use crate::emulator::request::Asked;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
@@ -100,7 +100,7 @@ fn short(text: &str) -> String {
 
 /// The record of all requests that arrived, in their order.
 ///
-/// It keeps the last 100,000 of them. A request turned away by [`Fault::refuse`](super::Fault::refuse) never arrived: it has no
+/// It keeps the last 100,000 of them. A request turned away by [`Fault::refuse`](crate::emulator::Fault::refuse) never arrived: it has no
 /// entry and is only counted by [`refused`](Self::refused).
 pub struct Journal {
     state: Mutex<State>,

@@ -1,6 +1,6 @@
 //! The signing keys: made off-thread, published as JWKS, used for RS256.
 
-use super::error::EntraError;
+use crate::emulator::error::EntraError;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;

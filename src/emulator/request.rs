@@ -1,7 +1,7 @@
 //! A request, read once: for the journal, the faults and the handlers alike.
 
-use super::Endpoint;
-use super::ids;
+use crate::emulator::Endpoint;
+use crate::emulator::ids;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;

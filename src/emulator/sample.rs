@@ -1,7 +1,7 @@
-//! The sample directory: what [`Directory::sample`](super::Directory::sample) holds, and so every emulator that is given no other.
+//! The sample directory: what [`Directory::sample`](crate::emulator::Directory::sample) holds, and so every emulator that is given no other.
 
-use super::directory::Directory;
-use super::principals::{App, ManagedIdentity, Resource};
+use crate::emulator::directory::Directory;
+use crate::emulator::directory::{App, ManagedIdentity, Resource};
 
 /// The tenant in which everything lives.
 pub const TENANT: &str = "11111111-2222-3333-4444-555555555555";

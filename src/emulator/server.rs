@@ -5,9 +5,9 @@
     reason = "how long a socket is waited for is real time, whatever clock the emulator runs on"
 )]
 
-use super::Endpoint;
-use super::request::BODY_LIMIT;
-use super::service::{Broken, Service};
+use crate::emulator::Endpoint;
+use crate::emulator::request::BODY_LIMIT;
+use crate::emulator::service::{Broken, Service};
 use bytes::{Bytes, BytesMut};
 use http::Request;
 use http_body::Body as _;

@@ -1,15 +1,15 @@
 //! The way of a request: read, journaled, met by faults, routed, dressed.
 
-use super::Endpoint;
-use super::answer::Answer;
-use super::body::Body;
-use super::directory::Directory;
-use super::error::EntraError;
-use super::faults::{Action, Fault, Faults};
-use super::journal::Journal;
-use super::request::Asked;
-use super::time::Time;
-use super::{identity, token_service};
+use crate::emulator::Endpoint;
+use crate::emulator::answer::Answer;
+use crate::emulator::body::Body;
+use crate::emulator::directory::Directory;
+use crate::emulator::error::EntraError;
+use crate::emulator::faults::{Action, Fault, Faults};
+use crate::emulator::journal::Journal;
+use crate::emulator::request::Asked;
+use crate::emulator::time::Time;
+use crate::emulator::{identity, token_service};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, HeaderName, LOCATION, PRAGMA};

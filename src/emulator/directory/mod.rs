@@ -1,9 +1,24 @@
 //! The directory: tenants, apps, service principals, resources and managed identities, all of them changeable while it serves.
 
-use super::error::EntraError;
-use super::ids::{guid_of, is_guid};
-use super::keys::Keys;
-use super::principals::{App, ManagedIdentity, Resource, Secret};
+mod app;
+mod apps;
+mod certificate;
+mod managed_identity;
+mod people;
+mod policy;
+mod resource;
+mod user;
+
+pub use app::{App, FederatedCredential};
+pub use certificate::Certificate;
+pub use managed_identity::ManagedIdentity;
+pub use policy::{Policy, Requirement};
+pub use resource::Resource;
+pub use user::User;
+
+use crate::emulator::error::EntraError;
+use crate::emulator::ids::is_guid;
+use crate::emulator::keys::Keys;
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,6 +26,20 @@ use std::time::Duration;
 
 /// Entra's usual lifetime of an app's token: an hour, less the second it took to make it.
 const LIFETIME: Duration = Duration::from_secs(3599);
+
+/// How often a client may ask whether a device code was approved.
+const DEVICE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What happens to a refresh token that was exchanged for a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum RefreshRotation {
+    /// It stays valid, as in Entra.
+    #[default]
+    KeepOld,
+    /// It is refused, and whoever uses it again loses all refresh tokens of that sign-in, as RFC 9700 wants it.
+    RevokeFamily,
+}
 
 /// Everything the emulator knows about tenants, apps and identities.
 ///
@@ -25,16 +54,23 @@ pub struct Directory {
 struct State {
     tenants: BTreeMap<String, Tenant>,
     apps: BTreeMap<String, App>,
+    /// By user principal name.
+    users: BTreeMap<String, User>,
+    policies: Vec<Policy>,
     resources: Vec<Resource>,
     identities: Vec<ManagedIdentity>,
     app_service_header: String,
     lifetime: Duration,
     identity_cache: bool,
+    refresh_rotation: RefreshRotation,
+    device_interval: Duration,
 }
 
 #[derive(Default)]
 struct Tenant {
     domains: Vec<String>,
+    /// The cloud that it lives in, if that is another one.
+    cloud: Option<String>,
     principals: BTreeMap<String, Principal>,
 }
 
@@ -42,6 +78,11 @@ struct Tenant {
 #[derive(Debug, Clone)]
 pub(crate) struct Principal {
     pub(crate) object_id: String,
+    pub(crate) enabled: bool,
+    /// Delegated permissions by who consented (`None`: an administrator, for everyone) and by the resource's app id.
+    pub(crate) consents: BTreeMap<(Option<String>, String), BTreeSet<String>>,
+    /// The users who may sign in where the app wants them to be assigned.
+    pub(crate) assigned: BTreeSet<String>,
     /// Resource app ids to the roles granted on them.
     pub(crate) roles: BTreeMap<String, BTreeSet<String>>,
 }
@@ -50,19 +91,37 @@ pub(crate) struct Principal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     Tenant(String),
-    /// `common`, `organizations` or `consumers`: no tenant yet, the user's account decides.
-    Any,
+    /// No tenant yet: the user's account decides.
+    Any(Accounts),
+}
+
+/// Which users a path without a tenant is open to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accounts {
+    /// `common`.
+    All,
+    /// `organizations`.
+    Organizations,
+    /// `consumers`, of whom the emulator knows none.
+    Consumers,
 }
 
 impl Directory {
     /// An empty directory.
     pub fn new() -> Self {
-        Self { state: RwLock::new(State { lifetime: LIFETIME, ..State::default() }), keys: Keys::start() }
+        Self {
+            state: RwLock::new(State {
+                lifetime: LIFETIME,
+                device_interval: DEVICE_INTERVAL,
+                ..State::default()
+            }),
+            keys: Keys::start(),
+        }
     }
 
-    /// The sample directory, described by the constants of [`sample`](super::sample).
+    /// The sample directory, described by the constants of [`sample`](crate::emulator::sample).
     pub fn sample() -> Self {
-        super::sample::directory()
+        crate::emulator::sample::directory()
     }
 
     /// Adds a tenant with its verified domains, or gives a tenant that is there new domains.
@@ -78,97 +137,14 @@ impl Directory {
         state.tenants.remove(&lower(tenant_id)).is_some()
     }
 
-    /// Adds an app, with a service principal in its home tenant, or replaces the app with this client id.
-    pub fn add_app(&self, app: App) {
-        let (tenant, client_id) = (app.home_tenant.clone(), app.client_id.clone());
-        self.state.write().apps.insert(client_id.clone(), app);
-        self.add_service_principal(&tenant, &client_id);
-    }
-
-    /// Removes an app from everywhere.
-    pub fn remove_app(&self, client_id: &str) -> bool {
-        let mut state = self.state.write();
-        for tenant in state.tenants.values_mut() {
-            tenant.principals.remove(&lower(client_id));
-        }
-        state.apps.remove(&lower(client_id)).is_some()
-    }
-
-    /// Disables an app, or enables it again.
-    pub fn set_app_enabled(&self, client_id: &str, enabled: bool) -> bool {
-        self.change_app(client_id, |app| {
-            app.enabled = enabled;
-            true
-        })
-    }
-
-    /// Gives an app one more secret.
-    pub fn add_secret(&self, client_id: &str, secret: &str) -> bool {
-        self.change_app(client_id, |app| {
-            app.secrets.push(Secret { value: secret.to_owned(), expired: false });
-            true
-        })
-    }
-
-    /// Lets a secret expire: it now answers AADSTS7000222.
-    pub fn expire_secret(&self, client_id: &str, secret: &str) -> bool {
-        self.change_app(client_id, |app| {
-            let found = app.secrets.iter_mut().find(|found| found.value == secret);
-            found.map(|found| found.expired = true).is_some()
-        })
-    }
-
-    /// Removes a secret: it now answers AADSTS7000215.
-    pub fn remove_secret(&self, client_id: &str, secret: &str) -> bool {
-        self.change_app(client_id, |app| {
-            let before = app.secrets.len();
-            app.secrets.retain(|found| found.value != secret);
-            app.secrets.len() < before
-        })
-    }
-
-    fn change_app(&self, client_id: &str, change: impl FnOnce(&mut App) -> bool) -> bool {
-        let mut state = self.state.write();
-        state.apps.get_mut(&lower(client_id)).is_some_and(change)
-    }
-
-    /// Gives an app a service principal in a tenant, as an administrator's consent does.
-    pub fn add_service_principal(&self, tenant_id: &str, client_id: &str) -> bool {
-        let (tenant_id, client_id) = (lower(tenant_id), lower(client_id));
-        let mut state = self.state.write();
-        let Some(tenant) = state.tenants.get_mut(&tenant_id) else {
-            return false;
-        };
-        tenant.principals.entry(client_id.clone()).or_insert_with(|| Principal {
-            object_id: guid_of(&["principal", &tenant_id, &client_id]),
-            roles: BTreeMap::new(),
-        });
-        true
-    }
-
-    /// Removes an app's service principal from a tenant, with its roles there.
-    pub fn remove_service_principal(&self, tenant_id: &str, client_id: &str) -> bool {
+    /// Moves a tenant to another cloud, such as `microsoftonline.us`: here it is not served.
+    pub fn set_tenant_cloud(&self, tenant_id: &str, instance: &str) -> bool {
         let mut state = self.state.write();
         let tenant = state.tenants.get_mut(&lower(tenant_id));
-        tenant.is_some_and(|tenant| tenant.principals.remove(&lower(client_id)).is_some())
+        tenant.map(|tenant| tenant.cloud = Some(instance.to_owned())).is_some()
     }
 
-    /// Grants an app's or managed identity's principal in a tenant a role on a resource.
-    pub fn grant_role(&self, tenant_id: &str, client_id: &str, resource: &str, role: &str) -> bool {
-        let Some(resource) = self.resource(resource) else {
-            return false;
-        };
-        let mut state = self.state.write();
-        let tenant = state.tenants.get_mut(&lower(tenant_id));
-        let principal = tenant.and_then(|tenant| tenant.principals.get_mut(&lower(client_id)));
-        principal.is_some_and(|principal| {
-            let roles = principal.roles.entry(resource.app_id).or_default();
-            roles.insert(role.to_owned());
-            true
-        })
-    }
-
-    /// Adds a resource, known in every tenant. Where two resources fit a request, the one added first counts.
+    /// Adds a resource. Where two resources fit a request, the one added first counts.
     pub fn add_resource(&self, resource: Resource) {
         self.state.write().resources.push(resource);
     }
@@ -178,6 +154,13 @@ impl Directory {
         let mut state = self.state.write();
         let index = state.resources.iter().position(|found| found.is(name));
         index.map(|index| state.resources.remove(index)).is_some()
+    }
+
+    /// Disables the resource that a request for this name would mean, or enables it again.
+    pub fn set_resource_enabled(&self, name: &str, enabled: bool) -> bool {
+        let mut state = self.state.write();
+        let found = state.resources.iter_mut().find(|found| found.is(name));
+        found.map(|found| found.enabled = enabled).is_some()
     }
 
     /// Adds a managed identity, with a service principal in its tenant, or replaces the one with this client id.
@@ -212,6 +195,16 @@ impl Directory {
         self.state.write().lifetime = lifetime;
     }
 
+    /// Sets what happens to refresh tokens that were used. At first they stay valid.
+    pub fn set_refresh_rotation(&self, rotation: RefreshRotation) {
+        self.state.write().refresh_rotation = rotation;
+    }
+
+    /// Sets how often a client may ask whether a device code was approved, in whole seconds; 5 at first.
+    pub fn set_device_interval(&self, interval: Duration) {
+        self.state.write().device_interval = interval;
+    }
+
     /// Makes the identity endpoint give the same token until shortly before it expires, as the platform does. Off at first.
     pub fn set_identity_cache(&self, on: bool) {
         self.state.write().identity_cache = on;
@@ -237,18 +230,16 @@ impl Directory {
         self.state.read().lifetime
     }
 
+    pub(crate) fn refresh_rotation(&self) -> RefreshRotation {
+        self.state.read().refresh_rotation
+    }
+
+    pub(crate) fn device_interval(&self) -> Duration {
+        self.state.read().device_interval
+    }
+
     pub(crate) fn identity_cache(&self) -> bool {
         self.state.read().identity_cache
-    }
-
-    pub(crate) fn app(&self, client_id: &str) -> Option<App> {
-        self.state.read().apps.get(&lower(client_id)).cloned()
-    }
-
-    pub(crate) fn principal(&self, tenant_id: &str, client_id: &str) -> Option<Principal> {
-        let state = self.state.read();
-        let tenant = state.tenants.get(&lower(tenant_id))?;
-        tenant.principals.get(&lower(client_id)).cloned()
     }
 
     pub(crate) fn resource(&self, name: &str) -> Option<Resource> {
@@ -268,23 +259,34 @@ impl Directory {
     /// What a tenant in a path stands for, by its id, one of its domains, or one of the three words for no tenant.
     pub(crate) fn place(&self, tenant: &str) -> Result<Place, EntraError> {
         let tenant = lower(tenant);
-        if matches!(tenant.as_str(), "common" | "organizations" | "consumers") {
-            return Ok(Place::Any);
+        match tenant.as_str() {
+            "common" => return Ok(Place::Any(Accounts::All)),
+            "organizations" => return Ok(Place::Any(Accounts::Organizations)),
+            // By this id, too, personal accounts are asked for.
+            "consumers" | "9188040d-6c67-4c5b-b112-36a304b66dad" => {
+                return Ok(Place::Any(Accounts::Consumers));
+            }
+            _ => {}
         }
         if !is_guid(&tenant) && !is_domain(&tenant) {
-            return Err(EntraError::aadsts(900023).saying(format!(
+            // With a dot it was meant to be a domain.
+            let code = if tenant.contains('.') { 50128 } else { 900023 };
+            return Err(EntraError::aadsts(code).saying(format!(
                 "Specified tenant identifier '{tenant}' is neither a valid DNS name, nor a valid external domain."
             )));
         }
         let state = self.state.read();
         let found =
             state.tenants.iter().find(|(id, found)| **id == tenant || found.domains.contains(&tenant));
-        let found = found.map(|(id, _)| Place::Tenant(id.clone()));
-        found.ok_or_else(|| {
-            EntraError::aadsts(90002).saying(format!(
+        match found {
+            Some((id, Tenant { cloud: Some(cloud), .. })) => Err(EntraError::aadsts(90038).saying(format!(
+                "Tenant '{id}' belongs to the cloud '{cloud}': use that cloud's endpoint."
+            ))),
+            Some((id, _)) => Ok(Place::Tenant(id.clone())),
+            None => Err(EntraError::aadsts(90002).saying(format!(
                 "Tenant '{tenant}' not found. Check that the tenant ID is right, and that the right cloud is being used."
-            ))
-        })
+            ))),
+        }
     }
 }
 
@@ -301,6 +303,7 @@ impl fmt::Debug for Directory {
         f.debug_struct("Directory")
             .field("tenants", &tenants)
             .field("apps", &state.apps.keys())
+            .field("users", &state.users.keys())
             .field("resources", &state.resources.len())
             .field("identities", &state.identities.len())
             .field("lifetime", &state.lifetime)

@@ -1,19 +1,21 @@
 //! The token endpoint: one grant so far, an app's own with a secret.
 
-use super::answer::Answer;
-use super::directory::Place;
-use super::discovery;
-use super::error::EntraError;
-use super::principals::App;
-use super::request::Asked;
-use super::service::Core;
-use super::token::AppToken;
+mod discovery;
+pub(crate) mod token;
+
+use crate::emulator::answer::Answer;
+use crate::emulator::directory::App;
+use crate::emulator::directory::Place;
+use crate::emulator::error::EntraError;
+use crate::emulator::request::Asked;
+use crate::emulator::service::Core;
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use token::AppToken;
 
 /// From this lifetime on, Entra says when to refresh.
 const LONG_LIVED: Duration = Duration::from_secs(2 * 60 * 60);
@@ -45,12 +47,12 @@ async fn client_credentials(core: &Core, asked: &Asked, place: Place) -> Result<
     let app = core.directory.app(client_id);
     let tenant = match place {
         Place::Tenant(tenant) => tenant,
-        Place::Any if app.is_some_and(|app| !app.multi_tenant) => {
+        Place::Any(_) if app.is_some_and(|app| !app.multi_tenant) => {
             return Err(EntraError::aadsts(50194).saying(format!(
                 "Application '{client_id}' is not configured as a multi-tenant application. Usage of the /common endpoint is not supported for such applications."
             )));
         }
-        Place::Any => return Err(EntraError::aadsts(9001023)),
+        Place::Any(_) => return Err(EntraError::aadsts(9001023)),
     };
     let app = present(core, app, client_id, &tenant)?;
     authenticate(&app, asked)?;

@@ -1,10 +1,10 @@
 //! What the token service publishes about itself.
 
-use super::answer::Answer;
-use super::directory::Place;
-use super::error::EntraError;
-use super::request::Asked;
-use super::service::Core;
+use crate::emulator::answer::Answer;
+use crate::emulator::directory::Place;
+use crate::emulator::error::EntraError;
+use crate::emulator::request::Asked;
+use crate::emulator::service::Core;
 use axum::Extension;
 use axum::extract::State;
 use http::header::CACHE_CONTROL;
@@ -22,7 +22,7 @@ impl Core {
         let place = self.directory.place(tenant);
         let tenant = match place.map_err(|error| error.called("invalid_tenant"))? {
             Place::Tenant(id) => id,
-            Place::Any => "{tenantid}".to_owned(),
+            Place::Any(_) => "{tenantid}".to_owned(),
         };
         Ok(format!("{}/{tenant}/v2.0", self.authority))
     }

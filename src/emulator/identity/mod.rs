@@ -1,13 +1,13 @@
 //! The managed-identity endpoints: the instance metadata service and App Service.
 
-use super::answer::Answer;
-use super::error::EntraError;
-use super::ids::guid;
-use super::principals::{ManagedIdentity, Resource};
-use super::request::Asked;
-use super::service::Core;
-use super::time::unix_seconds;
-use super::token::{AppToken, Minted};
+use crate::emulator::answer::Answer;
+use crate::emulator::directory::{ManagedIdentity, Resource};
+use crate::emulator::error::EntraError;
+use crate::emulator::ids::guid;
+use crate::emulator::request::Asked;
+use crate::emulator::service::Core;
+use crate::emulator::time::unix_seconds;
+use crate::emulator::token_service::token::{AppToken, Minted};
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Extension, Router};

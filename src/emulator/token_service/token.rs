@@ -1,10 +1,10 @@
 //! Access tokens: real JWTs, in the shape that their resource wants.
 
-use super::error::EntraError;
-use super::ids;
-use super::principals::Resource;
-use super::service::Core;
-use super::time::unix_seconds;
+use crate::emulator::directory::Resource;
+use crate::emulator::error::EntraError;
+use crate::emulator::ids;
+use crate::emulator::service::Core;
+use crate::emulator::time::unix_seconds;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
