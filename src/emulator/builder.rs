@@ -6,6 +6,7 @@ use crate::emulator::journal::Journal;
 use crate::emulator::server::{self, Open, Server};
 use crate::emulator::service::{Core, Service};
 use crate::emulator::time::Time;
+use crate::emulator::token_service::grants::Grants;
 use crate::emulator::{Emulator, Endpoint, Inner, identity};
 use std::future::Future;
 use std::io;
@@ -128,6 +129,8 @@ impl Builder {
             authority: format!("{scheme}://{}", addresses.0),
             identity_endpoint: format!("http://{}", addresses.1),
             identity_cache: identity::Cache::default(),
+            authority_is_fixed: false,
+            grants: Grants::default(),
         });
         Emulator(Arc::new(Inner { service: Arc::new(service), ca_pem, _open: Open::new(()) }))
     }

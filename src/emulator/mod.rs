@@ -37,6 +37,7 @@
 mod answer;
 mod body;
 mod builder;
+mod codes;
 mod directory;
 mod error;
 mod faults;

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::uri::Authority;
 use http::{HeaderMap, Method, request};
 use std::time::SystemTime;
 use url::form_urlencoded;
@@ -22,6 +23,11 @@ impl Params {
         Self(form_urlencoded::parse(text).into_owned().collect())
     }
 
+    /// Whether a parameter of this name was sent, if only an empty one.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(found, _)| found == name)
+    }
+
     /// The first value of this name; an empty value counts as none.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(found, _)| found == name);
@@ -32,6 +38,8 @@ impl Params {
 /// Everything about a request that the emulator looks at. It holds secrets and so has no `Debug`.
 pub(crate) struct Asked {
     pub(crate) endpoint: Endpoint,
+    /// The address by which the token service was asked: its documents and issuers begin with it.
+    pub(crate) authority: String,
     pub(crate) at: SystemTime,
     pub(crate) method: Method,
     pub(crate) path: String,
@@ -49,6 +57,7 @@ impl Asked {
     /// `body` is `None` where it was longer than [`BODY_LIMIT`].
     pub(crate) fn new(
         endpoint: Endpoint,
+        authority: String,
         at: SystemTime,
         parts: &request::Parts,
         body: Option<Bytes>,
@@ -65,6 +74,7 @@ impl Asked {
             .map_or_else(ids::guid, str::to_owned);
         Self {
             endpoint,
+            authority,
             at,
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
@@ -80,6 +90,12 @@ impl Asked {
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         header(&self.headers, name)
+    }
+
+    /// A cookie's value.
+    pub(crate) fn cookie(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.header("cookie")?.split(';').filter_map(|pair| pair.trim().split_once('='));
+        pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
     /// The tenant as the path spells it.
@@ -103,6 +119,13 @@ impl Asked {
         let query = || self.query.get("resource");
         self.form.get("scope").or_else(form).or_else(query)
     }
+}
+
+/// The host and port of the `Host` header, if they are such.
+pub(crate) fn host(headers: &HeaderMap) -> Option<&str> {
+    let host = header(headers, "host")?;
+    let parsed: Authority = host.parse().ok()?;
+    (!parsed.as_str().contains('@')).then_some(host)
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -1,7 +1,7 @@
 //! The sample directory: what [`Directory::sample`](crate::emulator::Directory::sample) holds, and so every emulator that is given no other.
 
 use crate::emulator::directory::Directory;
-use crate::emulator::directory::{App, ManagedIdentity, Resource};
+use crate::emulator::directory::{App, ManagedIdentity, Resource, User};
 
 /// The tenant in which everything lives.
 pub const TENANT: &str = "11111111-2222-3333-4444-555555555555";
@@ -16,7 +16,20 @@ pub const CUSTOMER_WITHOUT_CONSENT: &str = "33333333-4444-5555-6666-777777777777
 /// A verified domain of [`CUSTOMER_WITHOUT_CONSENT`].
 pub const CUSTOMER_WITHOUT_CONSENT_DOMAIN: &str = "tailspin.test";
 
-/// A public client.
+/// A user of [`TENANT`], like [`BOB`]; any password signs in.
+pub const ALICE: &str = "alice@contoso.test";
+/// A user of [`TENANT`].
+pub const BOB: &str = "bob@contoso.test";
+/// The administrator of [`TENANT`].
+pub const ADMIN: &str = "admin@contoso.test";
+/// A user of [`OTHER_TENANT`].
+pub const CAROL: &str = "carol@fabrikam.test";
+/// The administrator of [`OTHER_TENANT`].
+pub const OTHER_ADMIN: &str = "admin@fabrikam.test";
+/// The administrator of [`CUSTOMER_WITHOUT_CONSENT`].
+pub const CUSTOMER_ADMIN: &str = "admin@tailspin.test";
+
+/// A public client, with `http://localhost` and `http://127.0.0.1` at any port as redirect URIs.
 pub const PUBLIC_APP: &str = "aaaaaaaa-0000-0000-0000-000000000001";
 /// A confidential, multi-tenant app with [`SECRET`] and [`EXPIRED_SECRET`]; the resource `api://{SECRET_APP}` is its own.
 pub const SECRET_APP: &str = "aaaaaaaa-0000-0000-0000-000000000002";
@@ -24,10 +37,14 @@ pub const SECRET_APP: &str = "aaaaaaaa-0000-0000-0000-000000000002";
 pub const SECRET: &str = "s3cr3t~with%odd+chars/=";
 /// A secret of [`SECRET_APP`] that has expired.
 pub const EXPIRED_SECRET: &str = "an0ther~secret-long-since-expired";
-/// A confidential app without a secret.
+/// The redirect URI of [`SECRET_APP`]; any port fits it.
+pub const REDIRECT_URI: &str = "http://localhost:9999/cb";
+/// A confidential app without a secret, meant for a certificate.
 pub const CERT_APP: &str = "aaaaaaaa-0000-0000-0000-000000000003";
 /// [`SECRET_APP`]'s own API; its access tokens have the v2 shape.
 pub const API: &str = "api://aaaaaaaa-0000-0000-0000-000000000002";
+/// The delegated permission of [`API`].
+pub const API_SCOPE: &str = "access_as_user";
 /// The role that [`SECRET_APP`] was granted on its own API in [`TENANT`].
 pub const API_ROLE: &str = "Orders.Read.All";
 
@@ -60,13 +77,23 @@ pub(crate) fn directory() -> Directory {
         directory.add_resource(resource);
     }
 
-    directory.add_app(App::new(PUBLIC_APP, TENANT).public());
-    let app = App::new(SECRET_APP, TENANT).multi_tenant();
+    for name in [ALICE, BOB, CAROL] {
+        directory.add_user(User::new(name));
+    }
+    for name in [ADMIN, OTHER_ADMIN, CUSTOMER_ADMIN] {
+        directory.add_user(User::new(name).display_name("Administrator").admin());
+    }
+
+    let app = App::new(PUBLIC_APP, TENANT).name("Sample desktop app").public();
+    directory.add_app(app.redirect_uri("http://localhost").redirect_uri("http://127.0.0.1"));
+    let app = App::new(SECRET_APP, TENANT).name("Sample web app").multi_tenant().redirect_uri(REDIRECT_URI);
     directory.add_app(app.secret(SECRET).secret(EXPIRED_SECRET));
     directory.expire_secret(SECRET_APP, EXPIRED_SECRET);
     directory.add_service_principal(OTHER_TENANT, SECRET_APP);
     directory.grant_role(TENANT, SECRET_APP, API, API_ROLE);
-    directory.add_app(App::new(CERT_APP, TENANT));
+    directory.add_app(App::new(CERT_APP, TENANT).name("Sample daemon"));
+    // Its own API calls Graph on behalf of whoever calls it, and nobody is asked when that happens.
+    directory.consent_for_all(TENANT, SECRET_APP, GRAPH, &["User.Read"]);
 
     directory.add_identity(ManagedIdentity::system(SYSTEM_IDENTITY, TENANT));
     directory.add_identity(
@@ -101,7 +128,7 @@ fn resources() -> impl Iterator<Item = Resource> {
         Resource::new("https://app.vssps.visualstudio.com").app_id("499b84ac-1321-427f-aa17-267ca6975798"),
         Resource::new("https://cognitiveservices.azure.com"),
         Resource::new("api://AzureADTokenExchange"),
-        Resource::new(API).app_id(SECRET_APP).v2(),
+        Resource::new(API).app_id(SECRET_APP).v2().scope(API_SCOPE),
     ]
     .into_iter()
 }

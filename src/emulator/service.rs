@@ -7,13 +7,15 @@ use crate::emulator::directory::Directory;
 use crate::emulator::error::EntraError;
 use crate::emulator::faults::{Action, Fault, Faults};
 use crate::emulator::journal::Journal;
-use crate::emulator::request::Asked;
+use crate::emulator::request::{self, Asked};
 use crate::emulator::time::Time;
+use crate::emulator::token_service::grants::Grants;
 use crate::emulator::{identity, token_service};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, HeaderName, LOCATION, PRAGMA};
-use http::{Method, Request, Response, StatusCode, request};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
@@ -25,16 +27,24 @@ pub(crate) struct Core {
     pub(crate) faults: Faults,
     pub(crate) journal: Journal,
     pub(crate) time: Time,
+    /// Where the token service listens.
     pub(crate) authority: String,
+    /// Whether documents and issuers begin with `authority` whatever a request's `Host` says.
+    pub(crate) authority_is_fixed: bool,
     pub(crate) identity_endpoint: String,
     pub(crate) identity_cache: identity::Cache,
+    pub(crate) grants: Grants,
 }
 
 impl Core {
-    /// The token service's host and port.
-    pub(crate) fn host(&self) -> &str {
-        let host = self.authority.split_once("://");
-        host.map_or(self.authority.as_str(), |(_, host)| host)
+    /// The address by which a request reached the token service. One service has several names, and a client expects in the documents
+    /// the one that it used.
+    fn authority_of(&self, endpoint: Endpoint, headers: &HeaderMap) -> String {
+        let host = request::host(headers).filter(|_| endpoint == Endpoint::TokenService);
+        match (host, self.authority.split_once("://")) {
+            (Some(host), Some((scheme, _))) if !self.authority_is_fixed => format!("{scheme}://{host}"),
+            _ => self.authority.clone(),
+        }
     }
 }
 
@@ -97,11 +107,17 @@ impl Service {
     pub(crate) async fn serve(
         &self,
         endpoint: Endpoint,
-        parts: request::Parts,
+        parts: Parts,
         body: Option<Bytes>,
     ) -> Result<Response<Body>, Broken> {
         let core = &self.core;
-        let asked = Arc::new(Asked::new(endpoint, core.time.now(), &parts, body));
+        let asked = Arc::new(Asked::new(
+            endpoint,
+            core.authority_of(endpoint, &parts.headers),
+            core.time.now(),
+            &parts,
+            body,
+        ));
         let fault = core.faults.meet(&asked);
         let fault = fault.unwrap_or_else(|| Fault::on(endpoint));
         if matches!(fault.action, Action::Refuse) {
@@ -122,7 +138,7 @@ impl Service {
     }
 
     /// The answer, as the fault has it.
-    async fn act(&self, fault: &Fault, asked: &Arc<Asked>, parts: &request::Parts) -> Result<Answer, Broken> {
+    async fn act(&self, fault: &Fault, asked: &Arc<Asked>, parts: &Parts) -> Result<Answer, Broken> {
         let status = fault.status.and_then(|s| StatusCode::from_u16(s).ok());
         let mut answer = match &fault.action {
             Action::Answer => match status.filter(|status| status.as_u16() >= 400) {
@@ -156,7 +172,7 @@ impl Service {
     }
 
     /// The answer as it is without faults.
-    async fn route(&self, asked: &Arc<Asked>, parts: &request::Parts) -> Answer {
+    async fn route(&self, asked: &Arc<Asked>, parts: &Parts) -> Answer {
         if asked.too_large {
             let message = "The request body is larger than this service reads.";
             let status = StatusCode::PAYLOAD_TOO_LARGE;
@@ -187,7 +203,7 @@ impl Service {
 
     fn dress(&self, error: &EntraError, asked: &Asked) -> Answer {
         match asked.endpoint {
-            Endpoint::TokenService => error.answer(asked, &self.core.authority),
+            Endpoint::TokenService => error.answer(asked, &asked.authority),
             Endpoint::Identity => identity::error_answer(error, asked),
         }
     }

@@ -7,7 +7,8 @@ use crate::emulator::ids::guid;
 use crate::emulator::request::Asked;
 use crate::emulator::service::Core;
 use crate::emulator::time::unix_seconds;
-use crate::emulator::token_service::token::{AppToken, Minted};
+use crate::emulator::token_service::claims::ClaimsRequest;
+use crate::emulator::token_service::token::{AccessToken, Minted};
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -201,12 +202,15 @@ async fn mint(
     asked_as: &str,
 ) -> Result<Minted, EntraError> {
     let minted = core
-        .mint(AppToken {
+        .mint(AccessToken {
+            authority: &core.authority,
             tenant: &identity.tenant,
             client_id: &identity.client_id,
             acr: 2,
             resource,
             asked_as,
+            claims: &ClaimsRequest::default(),
+            user: None,
         })
         .await?;
     if core.directory.identity_cache() {

@@ -18,13 +18,13 @@ const PUBLIC_CLOUD: &[&str] =
 
 impl Core {
     /// The issuer of a tenant's v2 tokens. Where the path names no tenant it is a template: `{tenantid}` stands there literally.
-    fn issuer(&self, tenant: &str) -> Result<String, EntraError> {
+    fn issuer(&self, authority: &str, tenant: &str) -> Result<String, EntraError> {
         let place = self.directory.place(tenant);
         let tenant = match place.map_err(|error| error.called("invalid_tenant"))? {
             Place::Tenant(id) => id,
             Place::Any(_) => "{tenantid}".to_owned(),
         };
-        Ok(format!("{}/{tenant}/v2.0", self.authority))
+        Ok(format!("{authority}/{tenant}/v2.0"))
     }
 }
 
@@ -33,9 +33,9 @@ pub(crate) async fn configuration(
     Extension(asked): Extension<Arc<Asked>>,
 ) -> Result<Answer, EntraError> {
     let tenant = asked.tenant().unwrap_or_default();
-    let base = format!("{}/{tenant}", core.authority);
+    let base = format!("{}/{tenant}", asked.authority);
     Ok(published(&json!({
-        "issuer": core.issuer(tenant)?,
+        "issuer": core.issuer(&asked.authority, tenant)?,
         "token_endpoint": format!("{base}/oauth2/v2.0/token"),
         "authorization_endpoint": format!("{base}/oauth2/v2.0/authorize"),
         "device_authorization_endpoint": format!("{base}/oauth2/v2.0/devicecode"),
@@ -66,16 +66,13 @@ pub(crate) async fn keys(
     State(core): State<Arc<Core>>,
     Extension(asked): Extension<Arc<Asked>>,
 ) -> Result<Answer, EntraError> {
-    let issuer = core.issuer(asked.tenant().unwrap_or_default())?;
+    let issuer = core.issuer(&asked.authority, asked.tenant().unwrap_or_default())?;
     let keys = core.directory.keys().published().await?;
     let keys: Vec<_> = keys.iter().map(|key| key.jwk(&issuer)).collect();
     Ok(published(&json!({ "keys": keys })))
 }
 
-pub(crate) async fn instance(
-    State(core): State<Arc<Core>>,
-    Extension(asked): Extension<Arc<Asked>>,
-) -> Result<Answer, EntraError> {
+pub(crate) async fn instance(Extension(asked): Extension<Arc<Asked>>) -> Result<Answer, EntraError> {
     let missing = |name| {
         EntraError::aadsts(900144)
             .saying(format!("The request must contain the following parameter: '{name}'."))
@@ -84,7 +81,7 @@ pub(crate) async fn instance(
     let endpoint =
         asked.query.get("authorization_endpoint").ok_or_else(|| missing("authorization_endpoint"))?;
 
-    let here = core.host();
+    let here = asked.authority.split_once("://").map_or(asked.authority.as_str(), |(_, host)| host);
     let url = Url::parse(endpoint).ok();
     let host = url.as_ref().map(|url| &url[url::Position::BeforeHost..url::Position::AfterPort]);
     if !host.is_some_and(|host| host == here || PUBLIC_CLOUD.contains(&host)) {
@@ -96,7 +93,7 @@ pub(crate) async fn instance(
         .filter(|tenant| !tenant.is_empty())
         .unwrap_or_else(|| "common".to_owned());
     Ok(published(&json!({
-        "tenant_discovery_endpoint": format!("{}/{tenant}/v2.0/.well-known/openid-configuration", core.authority),
+        "tenant_discovery_endpoint": format!("{}/{tenant}/v2.0/.well-known/openid-configuration", asked.authority),
         "api-version": "1.1",
         "metadata": [
             {"preferred_network": here, "preferred_cache": here, "aliases": [here]},
