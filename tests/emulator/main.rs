@@ -5,6 +5,7 @@ mod discovery;
 mod fault_choice;
 mod faults;
 mod identity;
+mod permissions;
 mod refresh_token;
 mod server;
 mod support;
