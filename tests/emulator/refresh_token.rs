@@ -95,6 +95,26 @@ async fn what_was_not_asked_for_is_not_in_the_answer() {
 }
 
 #[tokio::test]
+async fn who_only_signs_in_gets_a_token_that_can_do_nothing_else() {
+    let emulator = Emulator::in_memory();
+    let form = [
+        ("grant_type", "password"),
+        ("client_id", sample::PUBLIC_APP),
+        ("username", sample::ALICE),
+        ("password", "any"),
+        ("scope", "openid profile"),
+    ];
+    let body = ask(&emulator, post(TOKEN_PATH, &form)).await.json();
+    assert_eq!(body["scope"], "openid profile");
+    let access = claims(body["access_token"].as_str().unwrap());
+    assert_eq!(
+        (access["scp"].as_str(), access["aud"].as_str()),
+        (Some("openid profile"), Some(sample::GRAPH))
+    );
+    assert!(body["id_token"].is_string());
+}
+
+#[tokio::test]
 async fn a_refresh_gives_a_new_refresh_token_and_the_old_one_keeps_working() {
     let emulator = with_consent(Emulator::in_memory());
     let first = refresh_token(&sign_in(&emulator).await);
