@@ -23,7 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -33,6 +33,9 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// Connections served at once; more wait to be accepted.
 const CONNECTIONS: usize = 1024;
+/// So many may wait, as far as the system lets them. Where more come the system drops their attempts, and they try again after
+/// 1, 3, 7, … seconds: of 10,000 at once some were not served within a minute while only 1024, tokio's number, could wait.
+const WAITING: u32 = 16 * 1024;
 /// How long a client may take for a handshake, for its headers, and for its body. Real time: a test's clock has no say in it.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Of a body that is too long so much is read and dropped, since a client still sending would not see the answer.
@@ -55,7 +58,12 @@ pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // Tokio would panic.
     tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
-    TcpListener::bind(address).await
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As tokio's own `bind` does it: a port can be taken again at once, where that does not mean taking it from another.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING)
 }
 
 impl Server {
