@@ -30,7 +30,8 @@
 //!
 //! - the token endpoint, with the client credentials grant and a secret, in the form or as HTTP Basic
 //! - discovery, instance discovery and signing keys
-//! - managed identity as the instance metadata service and as App Service
+//! - managed identity, as the instance metadata service (`/metadata/identity/oauth2/token`), App Service (`/msi/token`), Azure Arc
+//!   (`/arc/token`), Cloud Shell (`/cloudshell`), Azure ML (`/ml/token`) and Service Fabric (`/sf/token`)
 //!
 //! Errors carry the AADSTS numbers and the shape of Entra's; their wording is the emulator's own.
 
@@ -51,13 +52,14 @@ pub mod sample;
 mod server;
 mod service;
 mod time;
+mod tls;
 mod token_service;
 
 pub use body::{Body, BodyCut};
-pub use builder::Builder;
+pub use builder::{Builder, Dangerous};
 pub use directory::{
-    App, Certificate, Directory, FederatedCredential, ManagedIdentity, Policy, RefreshRotation, Requirement,
-    Resource, User,
+    App, Certificate, Directory, ExpiresOn, FederatedCredential, ManagedIdentity, Policy, RefreshRotation,
+    Requirement, Resource, User,
 };
 pub use faults::{Fault, FaultId, Faults};
 pub use journal::{Entry, Journal};
@@ -70,7 +72,7 @@ use service::Service;
 use std::io;
 use std::sync::Arc;
 
-/// One of the emulator's two addresses.
+/// One of the two things that the emulator is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// Where an app or user gets tokens: what `login.microsoftonline.com` is in Azure.
@@ -89,8 +91,23 @@ pub struct Emulator(Arc<Inner>);
 struct Inner {
     service: Arc<Service>,
     ca_pem: Option<String>,
+    identity_tls: Option<IdentityTls>,
     /// Never read: dropping it ends the tasks.
     _open: Open,
+}
+
+/// The identity endpoint's other address.
+#[derive(Debug)]
+struct IdentityTls {
+    endpoint: String,
+    thumbprint: String,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Not left to the tasks, which may outlive the emulator by a moment.
+        self.service.core.identity.arc_keys.close();
+    }
 }
 
 impl Emulator {
@@ -123,7 +140,18 @@ impl Emulator {
         &self.0.service.core.identity_endpoint
     }
 
-    /// With [`Builder::tls`], the certificate of the authority that a client has to trust.
+    /// The address of the managed-identity endpoint with TLS, where there is one by [`Builder::identity_tls_listen`].
+    pub fn identity_tls_endpoint(&self) -> Option<&str> {
+        self.0.identity_tls.as_ref().map(|tls| tls.endpoint.as_str())
+    }
+
+    /// SHA-1 of the certificate at [`identity_tls_endpoint`](Self::identity_tls_endpoint), in upper case hexadecimal digits: what
+    /// `IDENTITY_SERVER_THUMBPRINT` is to a client in Service Fabric.
+    pub fn identity_tls_thumbprint(&self) -> Option<&str> {
+        self.0.identity_tls.as_ref().map(|tls| tls.thumbprint.as_str())
+    }
+
+    /// Where the certificate is the emulator's own, as with [`Builder::tls`], that of the authority that a client has to trust.
     pub fn ca_pem(&self) -> Option<&str> {
         self.0.ca_pem.as_deref()
     }

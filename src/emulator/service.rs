@@ -3,6 +3,7 @@
 use crate::emulator::Endpoint;
 use crate::emulator::answer::Answer;
 use crate::emulator::body::Body;
+use crate::emulator::builder::Observer;
 use crate::emulator::directory::Directory;
 use crate::emulator::error::EntraError;
 use crate::emulator::faults::{Action, Fault, Faults};
@@ -32,7 +33,8 @@ pub(crate) struct Core {
     /// Whether documents and issuers begin with `authority` whatever a request's `Host` says.
     pub(crate) authority_is_fixed: bool,
     pub(crate) identity_endpoint: String,
-    pub(crate) identity_cache: identity::Cache,
+    pub(crate) identity: identity::State,
+    pub(crate) observer: Option<Observer>,
     pub(crate) grants: Grants,
 }
 
@@ -134,6 +136,9 @@ impl Service {
             answer.headers.insert(name, value.clone());
         }
         core.journal.answered(number, answer.status.as_u16(), answer.aadsts);
+        if let (Some(observer), Some(entry)) = (&core.observer, core.journal.entry(number)) {
+            observer.tell(&entry);
+        }
         Ok(self.send(answer, &fault, asked.method == Method::HEAD))
     }
 

@@ -11,7 +11,7 @@ mod user;
 
 pub use app::{App, FederatedCredential};
 pub use certificate::Certificate;
-pub use managed_identity::ManagedIdentity;
+pub use managed_identity::{ExpiresOn, ManagedIdentity};
 pub use policy::{Policy, Requirement};
 pub use resource::Resource;
 pub use user::User;
@@ -62,6 +62,7 @@ struct State {
     app_service_header: String,
     lifetime: Duration,
     identity_cache: bool,
+    identity_answers: managed_identity::Answers,
     refresh_rotation: RefreshRotation,
     device_interval: Duration,
 }
