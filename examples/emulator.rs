@@ -201,8 +201,7 @@ fn line(entry: &Entry) -> String {
         Endpoint::Identity => "identity",
     };
     let mut line = format!("{at} {place} {} {}", plain(&entry.method), plain(&entry.path));
-    let details =
-        [("grant", &entry.grant_type), ("client", &entry.client_id), ("scope", &entry.scope)];
+    let details = [("grant", &entry.grant_type), ("client", &entry.client_id), ("scope", &entry.scope)];
     for (name, value) in details {
         if let Some(value) = value {
             let _ = write!(line, " {name}={}", plain(value));
@@ -323,8 +322,11 @@ impl Options {
         if self.ca_out.is_some() && !own {
             return Err("--ca-out: no certificate is made that it could tell of".to_owned());
         }
-        let addresses =
-            [("--listen", Some(self.listen)), ("--identity", Some(self.identity)), ("--identity-tls", self.identity_tls)];
+        let addresses = [
+            ("--listen", Some(self.listen)),
+            ("--identity", Some(self.identity)),
+            ("--identity-tls", self.identity_tls),
+        ];
         for (argument, address) in addresses {
             if let Some(address) = address.filter(|address| !self.anywhere && !address.ip().is_loopback()) {
                 return Err(format!(
