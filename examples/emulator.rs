@@ -65,7 +65,7 @@ async fn run(options: Options) -> Result<ExitCode, String> {
     let end = end()?;
     let log = (!options.quiet).then(Log::start);
     let sampled = !options.has_directory();
-    let emulator = start(&options, log.as_ref()).await?;
+    let emulator = start(&options, log.as_ref().map(|log| log.lines.clone())).await?;
     let ca_file = match (&options.ca_out, emulator.ca_pem()) {
         (Some(path), Some(pem)) => {
             write(path, pem).map_err(|error| format!("--ca-out {}: {error}", path.display()))?;
@@ -91,7 +91,7 @@ async fn run(options: Options) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn start(options: &Options, log: Option<&Log>) -> Result<Emulator, String> {
+async fn start(options: &Options, log: Option<mpsc::SyncSender<String>>) -> Result<Emulator, String> {
     let mut builder = Emulator::builder().listen(options.listen).identity_listen(options.identity);
     if let Some(directory) = directory(options)? {
         builder = builder.directory(directory);
@@ -108,8 +108,7 @@ async fn start(options: &Options, log: Option<&Log>) -> Result<Emulator, String>
     if let Some(path) = &options.arc_key_dir {
         builder = builder.arc_key_dir(path);
     }
-    if let Some(log) = log {
-        let lines = log.lines.clone();
+    if let Some(lines) = log {
         // Where nobody reads the log, lines are lost and requests are answered.
         builder = builder.on_answer(move |entry| drop(lines.try_send(line(entry))));
     }
@@ -287,7 +286,7 @@ impl Options {
             anywhere: false,
         };
         let (mut certificate, mut key) = (None, None);
-        while let Some(arg) = args.next().map_err(text)? {
+        while let Some(arg) = args.next().map_err(|error| error.to_string())? {
             match arg {
                 Arg::Long("listen") => options.listen = address("--listen", &mut args)?,
                 Arg::Long("identity") => options.identity = address("--identity", &mut args)?,
@@ -302,7 +301,7 @@ impl Options {
                 Arg::Long("quiet") => options.quiet = true,
                 Arg::Long("dangerous-listen-anywhere") => options.anywhere = true,
                 Arg::Long("help") | Arg::Short('h') => return Ok(None),
-                other => return Err(text(other.unexpected())),
+                other => return Err(other.unexpected().to_string()),
             }
         }
         options.tls = match (certificate, key) {
@@ -358,16 +357,12 @@ impl Options {
 }
 
 fn address(argument: &str, args: &mut Parser) -> Result<SocketAddr, String> {
-    let value = args.value().and_then(|value| value.string()).map_err(text)?;
+    let value = args.value().and_then(|value| value.string()).map_err(|error| error.to_string())?;
     value.parse().map_err(|_| {
         format!("{argument} {value}: expected an address and a port, such as 127.0.0.1:8443 or [::1]:8443")
     })
 }
 
 fn path(args: &mut Parser) -> Result<PathBuf, String> {
-    args.value().map(PathBuf::from).map_err(text)
-}
-
-fn text(error: lexopt::Error) -> String {
-    error.to_string()
+    args.value().map(PathBuf::from).map_err(|error| error.to_string())
 }

@@ -124,8 +124,8 @@ impl Builder {
     }
 
     /// Settings that are a hazard.
-    pub fn dangerous(self) -> Dangerous {
-        Dangerous(self)
+    pub fn dangerous(self) -> DangerousBuilder {
+        DangerousBuilder(self)
     }
 
     /// Opens the listeners and serves, in tasks of the current tokio runtime.
@@ -213,9 +213,9 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 /// Settings of a [`Builder`] that are a hazard.
 #[derive(Debug)]
 #[must_use = "an emulator runs once it is started"]
-pub struct Dangerous(Builder);
+pub struct DangerousBuilder(Builder);
 
-impl Dangerous {
+impl DangerousBuilder {
     /// Listens on addresses that are not loopback, too: for a container, whose loopback nobody else reaches.
     ///
     /// Whoever reaches the emulator gets tokens from it, can read its sample secrets in its documentation, and can bring it down. See

@@ -1,7 +1,7 @@
 //! A local token service and managed-identity endpoint, for examples and tests.
 //!
 //! **This is not Microsoft Entra ID, and nothing here protects anything.** It speaks Entra's protocol as far as a client needs it,
-//! hands a token to everyone who knows a secret that stands in its source, and listens on loopback addresses only. Its tokens
+//! hands a token to everyone who knows a secret that stands in its source, and listens on loopback addresses only, unless it is told to be dangerous. Its tokens
 //! open no door in Azure. Never let a service trust its keys outside of a test.
 //!
 //! An [`Emulator`] starts within milliseconds, with its [`sample`] directory of tenants, apps and identities, and ends when the last
@@ -56,7 +56,7 @@ mod tls;
 mod token_service;
 
 pub use body::{Body, BodyCut};
-pub use builder::{Builder, Dangerous};
+pub use builder::{Builder, DangerousBuilder};
 pub use directory::{
     App, Certificate, Directory, ExpiresOn, FederatedCredential, ManagedIdentity, Policy, RefreshRotation,
     Requirement, Resource, User,

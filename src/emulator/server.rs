@@ -226,7 +226,7 @@ async fn crowded(crowd: &mut watch::Receiver<()>, silent: &AtomicBool) {
         }
     }
     // The listener has ended, and so will this connection.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// What a client is told that speaks plain HTTP where TLS is spoken.

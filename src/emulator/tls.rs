@@ -57,6 +57,11 @@ impl Identity {
         if certificates.is_empty() {
             return Err(unread("certificate", &PemError::NoItemsFound));
         }
+        if key.0.windows(9).any(|word| word == b"ENCRYPTED") {
+            return Err(invalid(
+                "TLS: the key is encrypted: it has to be given without a passphrase".to_owned(),
+            ));
+        }
         let key = PrivateKeyDer::from_pem_slice(&key.0).map_err(|error| unread("key", &error))?;
         Self::new(certificates, key, None).map_err(|error| {
             invalid(match error {

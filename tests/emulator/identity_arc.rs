@@ -1,5 +1,7 @@
 //! Managed identity on Azure Arc: the challenge, the key file, and what becomes of it.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
+
 use crate::server_scratch::Scratch;
 use crate::support::*;
 use entra_broker::emulator::{Emulator, sample};

@@ -1,5 +1,7 @@
 //! Managed identity on Cloud Shell, Azure ML and Service Fabric, and what the platforms have in common.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
+
 use crate::support::*;
 use entra_broker::emulator::{Emulator, Endpoint, ExpiresOn, Fault, sample};
 use serde_json::{Value, json};

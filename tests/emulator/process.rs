@@ -1,5 +1,7 @@
 //! The emulator as a program: what it says, what it serves, and how it ends.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
+
 use crate::server_scratch::{Scratch, soon};
 use crate::support::*;
 use entra_broker::emulator::sample;

@@ -1,5 +1,7 @@
 //! Clients that a server has to bear: slow, silent, talkative, old, and very many.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
+
 use crate::server_scratch::{pause, soon};
 use crate::support::*;
 use entra_broker::emulator::{Emulator, Endpoint, Fault, sample};
@@ -99,6 +101,12 @@ async fn garbage_after_a_request_ends_the_connection_and_not_the_answer() {
 async fn clients_that_stop_halfway_leave_the_others_served() {
     let emulator = Emulator::start().await.unwrap();
     let mut open = Vec::new();
+    let mut body =
+        b"POST /contoso.test/oauth2/v2.0/token HTTP/1.1\r\nhost: x\r\nconnection: close\r\n".to_vec();
+    body.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n200000\r\n");
+    body.extend_from_slice(&[b'a'; 0x20_0000]);
+    body.extend_from_slice(b"\r\n0\r\n\r\n");
+    assert!(exchange(&emulator, &body).await.starts_with("HTTP/1.1 413 "));
     for bytes in [
         "",
         "G",

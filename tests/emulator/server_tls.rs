@@ -1,5 +1,7 @@
 //! TLS: the emulator's own certificate and a given one, the identity endpoint's second address, and handshakes that fail.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
+
 use crate::server_scratch::soon;
 use crate::support::*;
 use entra_broker::emulator::{Emulator, sample};
@@ -50,6 +52,7 @@ async fn a_certificate_that_cannot_be_used_says_why_and_shows_no_key() {
     let ((certificate, key), (other, _)) = (self_signed(), self_signed());
     let broken = certificate.replace("-----END", "----END");
     let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
     for (certificate, key, why) in [
         ("", key.as_str(), "no certificate"),
         (key.as_str(), key.as_str(), "no certificate"),
@@ -57,6 +60,7 @@ async fn a_certificate_that_cannot_be_used_says_why_and_shows_no_key() {
         (no_certificate, key.as_str(), "not an X.509 certificate"),
         (certificate.as_str(), "", "no key"),
         (certificate.as_str(), certificate.as_str(), "no key"),
+        (certificate.as_str(), encrypted.as_str(), "the key is encrypted"),
         (other.as_str(), key.as_str(), "the key is not the first certificate's"),
     ] {
         let builder = Emulator::builder().tls_pem(certificate, key);
