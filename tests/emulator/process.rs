@@ -1,5 +1,6 @@
 //! The emulator as a program: what it says, what it serves, and how it ends.
 
+#![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 use crate::server_scratch::{Scratch, soon};
