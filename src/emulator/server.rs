@@ -22,7 +22,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -166,7 +166,7 @@ impl Connection {
         let (mut crowd, silent) = (self.crowd.clone(), AtomicBool::new(true));
         let shaken = async {
             if speaks_http(&stream).await {
-                let _ = stream.write_all(NO_TLS).await;
+                refuse_http(&mut stream).await;
                 return None;
             }
             tls.accept(stream).await.ok()
@@ -237,6 +237,14 @@ const NO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n
 async fn speaks_http(stream: &TcpStream) -> bool {
     let mut first = [0];
     matches!(stream.peek(&mut first).await, Ok(1)) && first[0].is_ascii_uppercase()
+}
+
+async fn refuse_http(stream: &mut TcpStream) {
+    let _ = stream.write_all(NO_TLS).await;
+    let _ = stream.shutdown().await;
+    // Were it closed with something unread, the client would see a reset and no answer.
+    let mut rest = [0; 4096];
+    while matches!(stream.read(&mut rest).await, Ok(1..)) {}
 }
 
 /// The whole body, or `None` if it is too long.
