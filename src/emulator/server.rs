@@ -35,8 +35,8 @@ const CONNECTIONS: usize = 1024;
 const WAITING: u32 = 16 * 1024;
 /// How long a client may take for a handshake, for its headers, and for its body. Real time: a test's clock has no say in it.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a connection may be silent where others wait for its place.
-const CROWDED: Duration = Duration::from_secs(2);
+/// How long a connection may be silent where others wait for its place. With a thousand handshakes at a time each takes seconds.
+const CROWDED: Duration = Duration::from_secs(5);
 /// Of a body that is too long so much is read and dropped, since a client still sending would not see the answer.
 const DRAINED: usize = 64 * BODY_LIMIT;
 
@@ -60,7 +60,8 @@ pub(crate) fn bind(address: SocketAddr, anywhere: bool) -> io::Result<TcpListene
     }
     // Tokio would panic.
     tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
     socket(address).map_err(named)
 }
 

@@ -177,9 +177,20 @@ async fn ten_thousand_silent_connections_at_once_are_survived() {
     let many = room().min(10_000);
     let open = connections(&address(&emulator), many).await;
     assert!(open.len() >= many.min(1_000), "{} connections", open.len());
-    serves(&emulator).await;
     drop(open);
     serves(&emulator).await;
+}
+
+#[tokio::test]
+async fn clients_that_say_nothing_do_not_keep_others_out() {
+    let _alone = MANY.lock().await;
+    let emulator = Emulator::start().await.unwrap();
+    let _open = connections(&address(&emulator), room().min(1_200)).await;
+    // Sooner than a silent connection is closed where nobody waits.
+    tokio::select! {
+        () = serves(&emulator) => {}
+        () = pause(25_000) => panic!("others wait for silent connections"),
+    }
 }
 
 #[tokio::test]
