@@ -25,6 +25,8 @@ const USAGE: &str = "\
 usage: emulator [OPTION...]
 
   --listen ADDRESS         the token service; 127.0.0.1:8443 by default, port 0 takes a free one
+  --authority URL          the token service's public address, for documents and issuers;
+                           by default the name that each request asks for
   --identity ADDRESS       the managed-identity endpoint; 127.0.0.1:8445 by default
   --identity-tls ADDRESS   the managed-identity endpoint with TLS, for Service Fabric;
                            none by default
@@ -104,6 +106,9 @@ async fn start(options: &Options, log: Option<mpsc::SyncSender<String>>) -> Resu
         builder = builder.tls_pem(certificate, key);
     } else if !options.plain_http {
         builder = builder.tls();
+    }
+    if let Some(authority) = &options.authority {
+        builder = builder.authority(authority);
     }
     if let Some(path) = &options.arc_key_dir {
         builder = builder.arc_key_dir(path);
@@ -261,6 +266,7 @@ fn print(text: &str) -> ExitCode {
 
 struct Options {
     listen: SocketAddr,
+    authority: Option<String>,
     identity: SocketAddr,
     identity_tls: Option<SocketAddr>,
     tls: Option<(PathBuf, PathBuf)>,
@@ -276,6 +282,7 @@ impl Options {
     fn parse(mut args: Parser) -> Result<Option<Self>, String> {
         let mut options = Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
+            authority: None,
             identity: SocketAddr::from(([127, 0, 0, 1], 8445)),
             identity_tls: None,
             tls: None,
@@ -290,6 +297,9 @@ impl Options {
             match arg {
                 Arg::Long("listen") => options.listen = address("--listen", &mut args)?,
                 Arg::Long("identity") => options.identity = address("--identity", &mut args)?,
+                Arg::Long("authority") => {
+                    options.authority = Some(text(&mut args)?);
+                }
                 Arg::Long("identity-tls") => {
                     options.identity_tls = Some(address("--identity-tls", &mut args)?);
                 }
@@ -346,6 +356,7 @@ impl Options {
         let error = error.to_string();
         let argument = match error.as_str() {
             _ if error.starts_with("TLS:") => "--tls-cert, --tls-key: ",
+            _ if error.starts_with("the authority ") => "--authority: ",
             _ if error.contains("Azure Arc") => "--arc-key-dir: ",
             _ if error.contains(&format!(" {}:", self.listen)) => "--listen: ",
             _ if error.contains(&format!(" {}:", self.identity)) => "--identity: ",
@@ -357,10 +368,14 @@ impl Options {
 }
 
 fn address(argument: &str, args: &mut Parser) -> Result<SocketAddr, String> {
-    let value = args.value().and_then(|value| value.string()).map_err(|error| error.to_string())?;
+    let value = text(args)?;
     value.parse().map_err(|_| {
         format!("{argument} {value}: expected an address and a port, such as 127.0.0.1:8443 or [::1]:8443")
     })
+}
+
+fn text(args: &mut Parser) -> Result<String, String> {
+    args.value().and_then(|value| value.string()).map_err(|error| error.to_string())
 }
 
 fn path(args: &mut Parser) -> Result<PathBuf, String> {

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use url::Url;
 
 /// Sets up an [`Emulator`].
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub struct Builder {
     tls: bool,
     given: Option<(Pem, Pem)>,
     time: Option<Time>,
+    authority: Option<String>,
     listen: SocketAddr,
     identity_listen: SocketAddr,
     identity_tls_listen: Option<SocketAddr>,
@@ -44,6 +46,7 @@ impl Builder {
             tls: false,
             given: None,
             time: None,
+            authority: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             identity_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             identity_tls_listen: None,
@@ -128,11 +131,23 @@ impl Builder {
         DangerousBuilder(self)
     }
 
+    /// The token service's public address, as in `https://login.test:8443`: documents and issuers begin with it.
+    ///
+    /// Without it they begin with the name by which a request reached the service, its `Host`: clients compare the issuer with the address
+    /// that they were given, and one service on this machine has several names. Set it where that is not what clients see, or
+    /// where clients that use different names have to agree on the issuer.
+    pub fn authority(mut self, url: impl Into<String>) -> Self {
+        let mut url = url.into();
+        url.truncate(url.trim_end_matches('/').len());
+        self.authority = Some(url);
+        self
+    }
+
     /// Opens the listeners and serves, in tasks of the current tokio runtime.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for an address that is not loopback and for a certificate or key that cannot be used; else when a listener
+    /// `InvalidInput` for an address that is not loopback, an authority that is no http or https origin, and for a certificate or key that cannot be used; else when a listener
     /// cannot be opened, a certificate or a file for Azure Arc not be made, or there is no tokio runtime.
     pub async fn start(self) -> io::Result<Emulator> {
         let identity = match &self.given {
@@ -141,6 +156,9 @@ impl Builder {
             None => None,
         };
         self.arc_keys.check()?;
+        if let Some(authority) = &self.authority {
+            check_origin(authority)?;
+        }
         let acceptor = identity.as_ref().map(|identity| identity.acceptor.clone());
         let listener = server::bind(self.listen, self.anywhere)?;
         let identity_listener = server::bind(self.identity_listen, self.anywhere)?;
@@ -188,16 +206,28 @@ impl Builder {
             faults: Faults::default(),
             journal: Journal::new(),
             time: self.time.unwrap_or_else(Time::real),
-            authority: format!("{scheme}://{}", reachable(addresses.0)),
+            authority_is_fixed: self.authority.is_some(),
+            authority: self.authority.unwrap_or_else(|| format!("{scheme}://{}", reachable(addresses.0))),
             identity_endpoint: format!("http://{}", reachable(addresses.1)),
             identity: identity::State { arc_keys: self.arc_keys, ..identity::State::default() },
             observer: self.observer,
-            authority_is_fixed: false,
             grants: Grants::default(),
         });
         let service = Arc::new(service);
         Emulator(Arc::new(Inner { service, ca_pem, identity_tls, _open: Open::new(()) }))
     }
+}
+
+fn check_origin(authority: &str) -> io::Result<()> {
+    let url = Url::parse(authority).ok();
+    let is_origin = url.is_some_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == *authority
+    });
+    if is_origin {
+        return Ok(());
+    }
+    let message = format!("the authority '{authority}' is not of the form https://host or https://host:port");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
 /// The address by which this machine reaches a listener: one that listens everywhere has none of its own.

@@ -130,7 +130,8 @@ impl Emulator {
         Self::builder().in_memory()
     }
 
-    /// The address of the token service, as in `http://127.0.0.1:34567`. In memory a text of that shape.
+    /// The address of the token service, as in `http://127.0.0.1:34567`, or the one given to [`Builder::authority`]. In memory a text of
+    /// that shape.
     pub fn authority(&self) -> &str {
         &self.0.service.core.authority
     }
