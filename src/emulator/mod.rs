@@ -44,6 +44,7 @@ mod faults;
 mod identity;
 mod ids;
 mod journal;
+mod jws;
 mod keys;
 
 mod request;
@@ -56,8 +57,8 @@ mod token_service;
 pub use body::{Body, BodyCut};
 pub use builder::Builder;
 pub use directory::{
-    App, Certificate, Directory, FederatedCredential, ManagedIdentity, Policy, RefreshRotation, Requirement,
-    Resource, User,
+    App, Certificate, Directory, FederatedCredential, InvalidCertificate, InvalidJwks, Issuer,
+    ManagedIdentity, Policy, RefreshRotation, Requirement, Resource, User,
 };
 pub use faults::{Fault, FaultId, Faults};
 pub use journal::{Entry, Journal};
