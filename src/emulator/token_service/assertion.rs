@@ -104,22 +104,24 @@ fn certificate(core: &Core, app: &App, jws: &Jws<'_>) -> Result<Certificate, Ent
         return unknown("The key was not found.");
     };
     let mut reason = "The certificate chain does not lead to a trusted issuer.";
+    let mut misnamed = None;
     for (authority, name) in &app.trusted_issuers {
         match authority.leaf_of(&chain, core.time.now()) {
-            Err(why) => reason = why,
             Ok(leaf) if !named.is(&leaf) => {
-                reason = "The header names another certificate than the chain begins with."
+                reason = "The header names another certificate than the chain begins with.";
             }
             Ok(leaf) if leaf.is_for(name) => return Ok(leaf),
-            Ok(leaf) => {
-                return Err(EntraError::aadsts(700030).saying(format!(
-                    "Invalid certificate - subject name in certificate is not authorized. The subject in the certificate is '{}'.",
-                    echo(leaf.subject())
-                )));
-            }
+            Ok(leaf) => misnamed = Some(leaf),
+            Err(why) => reason = why,
         }
     }
-    unknown(reason)
+    match misnamed {
+        None => unknown(reason),
+        Some(leaf) => Err(EntraError::aadsts(700030).saying(format!(
+            "Invalid certificate - subject name in certificate is not authorized. The subject in the certificate is '{}'.",
+            echo(leaf.subject())
+        ))),
+    }
 }
 
 /// How a header names a certificate.
@@ -221,10 +223,9 @@ pub(crate) fn is_current(core: &Core, jws: &Jws<'_>) -> Result<(), EntraError> {
 /// Whether an audience means this token service and this tenant: its token endpoints and its issuers count.
 fn is_realm(core: &Core, asked: &Asked, tenant: &str, audience: &str) -> bool {
     let by = |authority: &str| audience.strip_prefix(authority)?.strip_prefix('/');
-    let public = |host: &&str| by(&format!("https://{host}"));
-    let path = by(&asked.authority)
-        .or_else(|| by(&core.authority))
-        .or_else(|| PUBLIC_CLOUD.iter().find_map(|host| public(&host)));
+    let public = |host: &&'static str| by(&format!("https://{host}"));
+    let path =
+        by(&asked.authority).or_else(|| by(&core.authority)).or_else(|| PUBLIC_CLOUD.iter().find_map(public));
     let Some((named, rest)) = path.and_then(|path| path.split_once('/')) else {
         return false;
     };
