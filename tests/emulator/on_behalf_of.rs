@@ -34,7 +34,7 @@ async fn answer_for(emulator: &Emulator, scope: &str) -> Value {
 }
 
 async fn user_token(emulator: &Emulator) -> String {
-    answer_for(emulator, API_SCOPE).await["access_token"].as_str().unwrap().to_owned()
+    answer_for(emulator, API_SCOPE).await["access_token"].as_str().unwrap_or_default().to_owned()
 }
 
 fn form<'a>(assertion: &'a str, scope: &'a str) -> Vec<(&'a str, &'a str)> {
