@@ -235,3 +235,21 @@ async fn a_customers_tenant_is_reached_with_the_identity_of_the_apps_own() {
     let path = format!("/{}/oauth2/v2.0/token", sample::OTHER_TENANT);
     assert_eq!(ask(&emulator, post(&path, &form)).await.claims()["tid"], sample::OTHER_TENANT);
 }
+
+#[tokio::test]
+async fn a_users_token_is_no_apps_credential() {
+    let emulator = Emulator::in_memory();
+    let directory = emulator.directory();
+    directory.consent_for_all(sample::TENANT, sample::PUBLIC_APP, EXCHANGE, &["user_impersonation"]);
+    let form = [
+        ("grant_type", "password"),
+        ("client_id", sample::PUBLIC_APP),
+        ("username", sample::ALICE),
+        ("password", "any"),
+        ("scope", "api://AzureADTokenExchange/user_impersonation"),
+    ];
+    let token = ask(&emulator, post(TOKEN_PATH, &form)).await.token();
+    let subject = claims(&token)["sub"].as_str().unwrap().to_owned();
+    directory.add_federated(sample::CERT_APP, FederatedCredential::managed_identity(sample::TENANT, subject));
+    present(&emulator, &token).await.is_entra_error(401, "invalid_client", 700229);
+}
