@@ -45,6 +45,7 @@ mod faults;
 mod identity;
 mod ids;
 mod journal;
+mod jws;
 mod keys;
 
 mod request;
@@ -58,8 +59,8 @@ mod token_service;
 pub use body::{Body, BodyCut};
 pub use builder::{Builder, DangerousBuilder};
 pub use directory::{
-    App, Certificate, Directory, ExpiresOn, FederatedCredential, ManagedIdentity, Policy, RefreshRotation,
-    Requirement, Resource, User,
+    App, Certificate, Directory, ExpiresOn, FederatedCredential, InvalidCertificate, InvalidJwks, Issuer,
+    ManagedIdentity, Policy, RefreshRotation, Requirement, Resource, User,
 };
 pub use faults::{Fault, FaultId, Faults};
 pub use journal::{Entry, Journal};

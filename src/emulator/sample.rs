@@ -127,7 +127,7 @@ fn resources() -> impl Iterator<Item = Resource> {
         Resource::new("https://azuredatabricks.net").app_id("2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"),
         Resource::new("https://app.vssps.visualstudio.com").app_id("499b84ac-1321-427f-aa17-267ca6975798"),
         Resource::new("https://cognitiveservices.azure.com"),
-        Resource::new("api://AzureADTokenExchange"),
+        Resource::new("api://AzureADTokenExchange").app_id("fb60f99c-7a34-4190-8149-302f77469936").v2(),
         Resource::new(API).app_id(SECRET_APP).v2().scope(API_SCOPE),
     ]
     .into_iter()

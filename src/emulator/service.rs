@@ -14,7 +14,9 @@ use crate::emulator::token_service::grants::Grants;
 use crate::emulator::{identity, token_service};
 use axum::{Extension, Router};
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, HeaderName, LOCATION, PRAGMA};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, HeaderName, LOCATION, PRAGMA,
+};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::Value;
@@ -223,6 +225,9 @@ impl Service {
         if !may_be_kept {
             set(CACHE_CONTROL, "no-store, no-cache");
             set(PRAGMA, "no-cache");
+        }
+        if asked.endpoint == Endpoint::TokenService && token_service::is_cross_origin(&asked.path) {
+            set(ACCESS_CONTROL_ALLOW_ORIGIN, "*");
         }
         set(HeaderName::from_static("x-content-type-options"), "nosniff");
         set(HeaderName::from_static("x-ms-request-id"), &asked.trace_id);

@@ -3,14 +3,18 @@
 mod app;
 mod apps;
 mod certificate;
+mod issuer;
 mod managed_identity;
 mod people;
 mod policy;
 mod resource;
 mod user;
 
+pub(crate) use app::TOKEN_EXCHANGE;
 pub use app::{App, FederatedCredential};
-pub use certificate::Certificate;
+pub(crate) use certificate::hex;
+pub use certificate::{Certificate, InvalidCertificate};
+pub use issuer::{InvalidJwks, Issuer};
 pub use managed_identity::{ExpiresOn, ManagedIdentity};
 pub use policy::{Policy, Requirement};
 pub use resource::Resource;
@@ -54,6 +58,8 @@ pub struct Directory {
 struct State {
     tenants: BTreeMap<String, Tenant>,
     apps: BTreeMap<String, App>,
+    /// By URL.
+    issuers: BTreeMap<String, Issuer>,
     /// By user principal name.
     users: BTreeMap<String, User>,
     policies: Vec<Policy>,
