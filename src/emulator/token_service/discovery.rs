@@ -136,7 +136,9 @@ pub(crate) async fn instance(Extension(asked): Extension<Arc<Asked>>) -> Result<
     let here = asked.authority.split_once("://").map_or(asked.authority.as_str(), |(_, host)| host);
     let url = Url::parse(endpoint).ok();
     let host = url.as_ref().map(|url| &url[url::Position::BeforeHost..url::Position::AfterPort]);
-    if !host.is_some_and(|host| host == here || PUBLIC_CLOUD.contains(&host)) {
+    // MSAL for Python leaves the port out.
+    let bare = here.rsplit_once(':').map_or(here, |(bare, _)| bare);
+    if !host.is_some_and(|host| host == here || host == bare || PUBLIC_CLOUD.contains(&host)) {
         return Err(EntraError::aadsts(50049));
     }
     let tenant = url
@@ -148,7 +150,7 @@ pub(crate) async fn instance(Extension(asked): Extension<Arc<Asked>>) -> Result<
         "tenant_discovery_endpoint": format!("{}/{tenant}/v2.0/.well-known/openid-configuration", asked.authority),
         "api-version": "1.1",
         "metadata": [
-            {"preferred_network": here, "preferred_cache": here, "aliases": [here]},
+            {"preferred_network": here, "preferred_cache": here, "aliases": [here, bare]},
             {
                 "preferred_network": "login.microsoftonline.com",
                 "preferred_cache": "login.windows.net",
