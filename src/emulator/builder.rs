@@ -5,6 +5,7 @@ use crate::emulator::faults::Faults;
 use crate::emulator::journal::Journal;
 use crate::emulator::server::{self, Open, Server};
 use crate::emulator::service::{Core, Service};
+use crate::emulator::sign_in::SignIns;
 use crate::emulator::time::Time;
 use crate::emulator::token_service::grants::Grants;
 use crate::emulator::{Emulator, Endpoint, Inner, identity};
@@ -131,6 +132,7 @@ impl Builder {
             identity_cache: identity::Cache::default(),
             authority_is_fixed: false,
             grants: Grants::default(),
+            sign_ins: SignIns::default(),
         });
         Emulator(Arc::new(Inner { service: Arc::new(service), ca_pem, _open: Open::new(()) }))
     }

@@ -50,6 +50,7 @@ mod request;
 pub mod sample;
 mod server;
 mod service;
+mod sign_in;
 mod time;
 mod token_service;
 

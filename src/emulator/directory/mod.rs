@@ -3,6 +3,7 @@
 mod app;
 mod apps;
 mod certificate;
+mod lookup;
 mod managed_identity;
 mod people;
 mod policy;

@@ -3,7 +3,7 @@
 pub(crate) mod assertion;
 mod authorization_code;
 pub(crate) mod claims;
-mod client;
+pub(crate) mod client;
 mod client_credentials;
 pub(crate) mod device_code;
 mod discovery;
@@ -20,6 +20,7 @@ use crate::emulator::answer::Answer;
 use crate::emulator::error::{EntraError, echo};
 use crate::emulator::request::Asked;
 use crate::emulator::service::Core;
+use crate::emulator::sign_in;
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -36,6 +37,7 @@ pub(crate) fn router() -> Router<Arc<Core>> {
         .route("/{tenant}/v2.0/.well-known/openid-configuration", get(discovery::configuration))
         .route("/{tenant}/discovery/v2.0/keys", get(discovery::keys))
         .route("/{tenant}/discovery/instance", get(discovery::instance))
+        .merge(sign_in::router())
 }
 
 async fn token(
