@@ -63,7 +63,7 @@ fn begin(
         consented: false,
         begun: core.time.now(),
     };
-    Run { core, asked, flow, id: None }.begin()
+    Run::new(core, asked, flow).begin()
 }
 
 /// Everything that the registration lists, as a `scope` parameter would name it.

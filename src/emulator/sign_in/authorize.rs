@@ -18,7 +18,7 @@ pub(crate) async fn authorize(
         Err(error) => return pages::error(&error, Some(&asked)),
     };
     match parameters::parse(&asked, &target, core.time.now()) {
-        (_, Ok(flow)) => Run { core: &core, asked: &asked, flow, id: None }.begin(),
+        (_, Ok(flow)) => Run::new(&core, &asked, flow).begin(),
         (callback, Err(error)) => callback.refuse(&asked, &error),
     }
 }

@@ -26,7 +26,7 @@ pub(crate) async fn page(State(core): State<Arc<Core>>, Extension(asked): Extens
 pub(crate) async fn enter(State(core): State<Arc<Core>>, Extension(asked): Extension<Arc<Asked>>) -> Answer {
     let typed = asked.form.get("user_code");
     match core.device_flow(typed.unwrap_or_default()) {
-        Ok(flow) => Run { core: &core, asked: &asked, flow, id: None }.begin(),
+        Ok(flow) => Run::new(&core, &asked, flow).begin(),
         Err(error) => {
             let code = error.code();
             pages::device(&asked.path, typed.map(echo), Some(error)).about(code)

@@ -27,7 +27,8 @@ pub(crate) async fn login(State(core): State<Arc<Core>>, Extension(asked): Exten
     };
     run.flow.signed_in = Some(signed_in.clone());
     run.flow.fresh = true;
-    let (session, _) = core.keep_account(&asked, &signed_in);
+    let (session, _) = core.keep_account(&asked, None, &signed_in);
+    run.session = Some(session.clone());
     let answer = run.proceed();
     core.with_session(&asked, answer, &session)
 }
@@ -79,7 +80,7 @@ pub(crate) async fn proof(State(core): State<Arc<Core>>, Extension(asked): Exten
     if let (Some(open), Some(signed_in)) = (open, &mut run.flow.signed_in) {
         signed_in.fulfilled.insert(open);
         core.grants.add_sign_in(signed_in);
-        core.keep_account(&asked, signed_in);
+        core.keep_account(&asked, None, signed_in);
     }
     run.proceed()
 }

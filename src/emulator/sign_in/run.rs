@@ -19,9 +19,15 @@ pub(crate) struct Run<'a> {
     pub(crate) flow: Flow,
     /// Under which the flow is kept, once it had a page.
     pub(crate) id: Option<String>,
+    /// The browser's session, if it began with this request.
+    pub(crate) session: Option<String>,
 }
 
 impl<'a> Run<'a> {
+    pub(crate) fn new(core: &'a Core, asked: &'a Asked, flow: Flow) -> Self {
+        Self { core, asked, flow, id: None, session: None }
+    }
+
     /// The flow whose form was sent.
     ///
     /// # Errors
@@ -30,7 +36,7 @@ impl<'a> Run<'a> {
     pub(crate) fn of_form(core: &'a Core, asked: &'a Asked) -> Result<Self, Answer> {
         let id = asked.form.get("flow").unwrap_or_default();
         match core.sign_ins.flows.get(id, core.time.now()) {
-            Some(flow) => Ok(Self { core, asked, flow, id: Some(id.to_owned()) }),
+            Some(flow) => Ok(Self { core, asked, flow, id: Some(id.to_owned()), session: None }),
             None => Err(pages::error(&EntraError::aadsts(50089), None)),
         }
     }
@@ -176,7 +182,7 @@ impl<'a> Run<'a> {
 
     fn finish(self, app: &App, user: &User, signed_in: SignedIn) -> Answer {
         self.core.grants.add_sign_in(&signed_in);
-        let (id, session_state) = self.core.keep_account(self.asked, &signed_in);
+        let (id, session_state) = self.core.keep_account(self.asked, self.session.as_deref(), &signed_in);
         let answer = match &self.flow.purpose {
             Purpose::Code(request) => self.code(request, user, signed_in, session_state),
             Purpose::Device(device_code) => approve(self.core, device_code, app, signed_in),

@@ -53,9 +53,17 @@ impl Core {
     }
 
     /// Keeps a sign-in, and its later state, in the browser's session. Returns the session's id and its `session_state`.
-    pub(crate) fn keep_account(&self, asked: &Asked, signed_in: &SignedIn) -> (String, String) {
+    ///
+    /// The session is this one, or the one that the request's cookie names, or a new one.
+    pub(crate) fn keep_account(
+        &self,
+        asked: &Asked,
+        session: Option<&str>,
+        signed_in: &SignedIn,
+    ) -> (String, String) {
         let mut sessions = self.sign_ins.sessions.0.lock();
-        let id = asked.cookie(&self.cookie_name()).filter(|id| sessions.map.contains_key(*id));
+        let named = session.or_else(|| asked.cookie(&self.cookie_name()));
+        let id = named.filter(|id| sessions.map.contains_key(*id));
         let id = id.map_or_else(|| opaque(""), str::to_owned);
         let known = sessions.map.get(&id).cloned();
         let mut session = known.unwrap_or_else(|| Session { state: ids::guid(), accounts: Vec::new() });
