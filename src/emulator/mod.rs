@@ -29,6 +29,7 @@
 //! # What it serves
 //!
 //! - the token endpoint, with the client credentials grant and a secret, in the form or as HTTP Basic
+//! - the sign-in pages: authorize, consent, policies, device codes, admin consent, signing out; they need no script
 //! - discovery, instance discovery and signing keys
 //! - managed identity as the instance metadata service and as App Service
 //!

@@ -1,5 +1,6 @@
 //! Chromium, driven over WebDriver: started, looked at, and ended whatever happens.
 #![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
+#![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 #![expect(clippy::disallowed_methods, reason = "a browser runs on real time and in the real environment")]
 
 use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};

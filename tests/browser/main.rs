@@ -1,6 +1,7 @@
 //! The emulator's pages in a real browser, Chromium, where it is installed.
 //!
 //! `REQUIRE=chromium` makes its absence a failure. `SCREENSHOTS=DIR` keeps a picture of every page.
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 mod app;
 mod driver;

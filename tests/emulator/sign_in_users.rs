@@ -2,7 +2,7 @@
 
 use crate::browser::*;
 use crate::support::*;
-use entra_broker::emulator::{App, Emulator, User, sample};
+use entra_broker::emulator::{App, Emulator, Policy, Requirement, User, sample};
 use std::time::Duration;
 
 const SILENT: &[(&str, &str)] = &[("prompt", "none")];
@@ -183,4 +183,40 @@ async fn signing_out_ends_the_session_and_goes_only_where_an_app_lives() {
     browser.open(&out(&[("logout_hint", sample::ALICE)])).await;
     let body = redeem(&emulator, &browser.open(&request(SILENT)).await).await;
     assert_eq!(claims(body["access_token"].as_str().unwrap())["upn"], sample::BOB);
+}
+
+#[tokio::test]
+async fn a_guest_who_is_signed_in_at_home_enters_other_tenants_and_proves_more_in_each() {
+    let emulator = Emulator::in_memory();
+    let directory = emulator.directory();
+    directory.add_user(User::new("gus@fabrikam.test").guest_in(sample::TENANT));
+    directory.add_policy(Policy::new(sample::TENANT, Requirement::Mfa));
+    let mut browser = Browser::new(&emulator);
+    let home = request_at(COMMON, &[]);
+    let page = browser.through(&home, "gus@fabrikam.test", &["Accept"]).await;
+    let body = redeem(&emulator, &page).await;
+    assert_eq!(claims(body["id_token"].as_str().unwrap())["tid"], sample::OTHER_TENANT);
+    let page = browser.open(&request(&[])).await;
+    assert_eq!(page.title(), "Approve sign-in request");
+    let body = redeem(&emulator, &browser.press(&page, "Approve", &[]).await).await;
+    assert_eq!(claims(body["id_token"].as_str().unwrap())["tid"], sample::TENANT);
+    // Each tenant goes on from where it was.
+    redeem(&emulator, &browser.open(&request(SILENT)).await).await;
+    let body = redeem(&emulator, &browser.open(&home).await).await;
+    assert_eq!(claims(body["id_token"].as_str().unwrap())["tid"], sample::OTHER_TENANT);
+    redeem(&emulator, &browser.open(&request(SILENT)).await).await;
+    let page = browser.open(&request(&[("prompt", "select_account")])).await;
+    assert_eq!(page.buttons(), ["Gus", "Use another account"]);
+}
+
+#[tokio::test]
+async fn the_sessions_cookie_is_for_this_emulator_and_stays_on_tls() {
+    let path = request(&[]);
+    for (emulator, secure) in [(Emulator::in_memory(), false), (Emulator::builder().tls().in_memory(), true)]
+    {
+        let page = Browser::new(&emulator).through(&path, "alice", &[]).await;
+        let cookie = page.headers["set-cookie"].to_str().unwrap();
+        assert!(cookie.starts_with("entra-emulator-1=") && cookie.contains("; Path=/; "), "{cookie}");
+        assert_eq!(cookie.ends_with("; Secure"), secure);
+    }
 }

@@ -3,6 +3,7 @@
 use crate::emulator::answer::Answer;
 use crate::emulator::request::Asked;
 use crate::emulator::service::Core;
+use crate::emulator::sign_in::pages;
 use crate::emulator::sign_in::run::Run;
 use crate::emulator::sign_in::step::{Permissible, Step};
 use axum::Extension;
@@ -10,9 +11,8 @@ use axum::extract::State;
 use std::sync::Arc;
 
 pub(crate) async fn accept(State(core): State<Arc<Core>>, Extension(asked): Extension<Arc<Asked>>) -> Answer {
-    let mut run = match Run::of_form(&core, &asked) {
-        Ok(run) => run,
-        Err(page) => return page,
+    let Some(mut run) = Run::of_form(&core, &asked) else {
+        return pages::expired();
     };
     if let Step::Consent(of) = core.step(&run.flow) {
         let for_all = of.for_all || of.user.admin && asked.form.has("for_all");

@@ -1,7 +1,7 @@
 //! The page for the code that a device shows.
 
 use crate::emulator::answer::Answer;
-use crate::emulator::error::{EntraError, echo};
+use crate::emulator::error::EntraError;
 use crate::emulator::request::Asked;
 use crate::emulator::service::Core;
 use crate::emulator::sign_in::flow::{Flow, Prompt, Purpose};
@@ -18,7 +18,7 @@ pub(crate) const PATH: &str = "/oauth2/deviceauth";
 
 pub(crate) async fn page(State(core): State<Arc<Core>>, Extension(asked): Extension<Arc<Asked>>) -> Answer {
     match core.directory.place(asked.tenant().unwrap_or_default()) {
-        Ok(_) => pages::device(&asked.path, asked.query.get("user_code").map(echo), None),
+        Ok(_) => pages::device(&asked.path, asked.query.get("user_code"), None),
         Err(error) => pages::error(&error, Some(&asked)),
     }
 }
@@ -27,10 +27,7 @@ pub(crate) async fn enter(State(core): State<Arc<Core>>, Extension(asked): Exten
     let typed = asked.form.get("user_code");
     match core.device_flow(typed.unwrap_or_default()) {
         Ok(flow) => Run::new(&core, &asked, flow).begin(),
-        Err(error) => {
-            let code = error.code();
-            pages::device(&asked.path, typed.map(echo), Some(error)).about(code)
-        }
+        Err(error) => pages::device(&asked.path, typed, Some(&error)),
     }
 }
 
@@ -39,13 +36,11 @@ pub(crate) async fn confirm(
     State(core): State<Arc<Core>>,
     Extension(asked): Extension<Arc<Asked>>,
 ) -> Answer {
-    match Run::of_form(&core, &asked) {
-        Ok(mut run) => {
-            run.flow.confirmed = true;
-            run.proceed()
-        }
-        Err(page) => page,
-    }
+    let Some(mut run) = Run::of_form(&core, &asked) else {
+        return pages::expired();
+    };
+    run.flow.confirmed = true;
+    run.proceed()
 }
 
 pub(crate) fn decline(core: &Core, device_code: &str) -> Answer {

@@ -17,9 +17,8 @@ use std::sync::Arc;
 
 /// Name and password.
 pub(crate) async fn login(State(core): State<Arc<Core>>, Extension(asked): Extension<Arc<Asked>>) -> Answer {
-    let mut run = match Run::of_form(&core, &asked) {
-        Ok(run) => run,
-        Err(page) => return page,
+    let Some(mut run) = Run::of_form(&core, &asked) else {
+        return pages::expired();
     };
     let signed_in = match sign_in(&run) {
         Ok(signed_in) => signed_in,
@@ -47,9 +46,8 @@ pub(crate) async fn account(
     State(core): State<Arc<Core>>,
     Extension(asked): Extension<Arc<Asked>>,
 ) -> Answer {
-    let mut run = match Run::of_form(&core, &asked) {
-        Ok(run) => run,
-        Err(page) => return page,
+    let Some(mut run) = Run::of_form(&core, &asked) else {
+        return pages::expired();
     };
     let chosen = asked.form.get("account");
     let accounts = core.accounts(&asked, run.flow.tenant());
@@ -67,9 +65,8 @@ pub(crate) async fn account(
 
 /// A policy's wish, granted with one button: here nothing is proved.
 pub(crate) async fn proof(State(core): State<Arc<Core>>, Extension(asked): Extension<Arc<Asked>>) -> Answer {
-    let mut run = match Run::of_form(&core, &asked) {
-        Ok(run) => run,
-        Err(page) => return page,
+    let Some(mut run) = Run::of_form(&core, &asked) else {
+        return pages::expired();
     };
     let open = match core.step(&run.flow) {
         // Only what the page was about: a form that was sent twice must not grant the next wish.
@@ -90,9 +87,8 @@ pub(crate) async fn decline(
     State(core): State<Arc<Core>>,
     Extension(asked): Extension<Arc<Asked>>,
 ) -> Answer {
-    let run = match Run::of_form(&core, &asked) {
-        Ok(run) => run,
-        Err(page) => return page,
+    let Some(run) = Run::of_form(&core, &asked) else {
+        return pages::expired();
     };
     if let Purpose::Device(device_code) = &run.flow.purpose {
         return device::decline(&core, device_code);

@@ -140,8 +140,9 @@ fn flow(
 ) -> Result<Flow, EntraError> {
     let params = sent(asked);
     let too_long = |name: &&str| params.get(name).is_some_and(|value| value.len() > LONGEST);
-    if let Some(name) =
-        ["state", "scope", "nonce", "claims", "login_hint", "redirect_uri"].iter().find(|name| too_long(name))
+    if let Some(name) = ["state", "scope", "nonce", "claims", "login_hint", "sid", "redirect_uri"]
+        .iter()
+        .find(|name| too_long(name))
     {
         return Err(EntraError::aadsts(90100).saying(format!("The parameter '{name}' is too long.")));
     }

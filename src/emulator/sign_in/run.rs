@@ -28,17 +28,11 @@ impl<'a> Run<'a> {
         Self { core, asked, flow, id: None, session: None }
     }
 
-    /// The flow whose form was sent.
-    ///
-    /// # Errors
-    ///
-    /// A page, where the flow is not known or has expired.
-    pub(crate) fn of_form(core: &'a Core, asked: &'a Asked) -> Result<Self, Answer> {
+    /// The flow whose form was sent, if it is known and has not expired.
+    pub(crate) fn of_form(core: &'a Core, asked: &'a Asked) -> Option<Self> {
         let id = asked.form.get("flow").unwrap_or_default();
-        match core.sign_ins.flows.get(id, core.time.now()) {
-            Some(flow) => Ok(Self { core, asked, flow, id: Some(id.to_owned()), session: None }),
-            None => Err(pages::error(&EntraError::aadsts(50089), None)),
-        }
+        let flow = core.sign_ins.flows.get(id, core.time.now())?;
+        Some(Self { core, asked, flow, id: Some(id.to_owned()), session: None })
     }
 
     /// What the browser gets: the next page, or the way back to the app.

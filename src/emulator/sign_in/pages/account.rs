@@ -1,7 +1,7 @@
 //! The pages that ask who is there.
 
 use crate::emulator::answer::Answer;
-use crate::emulator::error::EntraError;
+use crate::emulator::error::{EntraError, echo};
 use crate::emulator::sign_in::pages::layout::{Form, alert, page};
 use http::StatusCode;
 use maud::html;
@@ -76,14 +76,15 @@ pub(crate) fn choose(form: Form<'_>, app: &str, known: &[Known]) -> Answer {
 }
 
 /// The page for a device's code. It belongs to no flow yet: the code finds it.
-pub(crate) fn device(action: &str, code: Option<String>, error: Option<EntraError>) -> Answer {
+pub(crate) fn device(action: &str, code: Option<&str>, error: Option<&EntraError>) -> Answer {
+    let code = code.map(echo);
     let is_wrong = error.is_some();
     page(
         StatusCode::OK,
         "Enter code",
         &html! {
             p class="soft" { "Enter the code that your app or device shows." }
-            (alert(error.as_ref()))
+            (alert(error))
             form method="post" action=(action) {
                 label for="user_code" { "Code" }
                 input type="text" class="code" id="user_code" name="user_code" value=[code.as_deref()] required autofocus
@@ -92,5 +93,5 @@ pub(crate) fn device(action: &str, code: Option<String>, error: Option<EntraErro
                 button type="submit" { "Next" }
             }
         },
-    )
+    )    .about(error.and_then(EntraError::code))
 }

@@ -113,7 +113,7 @@ pub(crate) fn consent(form: Form<'_>, of: &Permissible, tenant: &str, publisher:
         title,
         &html! {
             (signed_in_as(&of.user.name))
-            p { strong { (of.app.name) } br; span class="soft" { "published by " (publisher) } }
+            p class="app" { strong { (of.app.name) } br; span class="soft" { "published by " (publisher) } }
             p {
                 @if of.for_all { "This app would like permission for everyone in " (tenant) " to:" }
                 @else { "This app would like to:" }

@@ -30,6 +30,11 @@ pub(crate) fn error(error: &EntraError, asked: Option<&Asked>) -> Answer {
     .about(error.code())
 }
 
+/// A form of a flow that is not known, or not any more.
+pub(crate) fn expired() -> Answer {
+    error(&EntraError::aadsts(50089), None)
+}
+
 /// Takes the answer to the app in the body of a request: by itself, or by a button where there is no script.
 pub(crate) fn form_post(uri: &str, parameters: &[(&'static str, String)]) -> Answer {
     with_script(
