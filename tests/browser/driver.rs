@@ -139,6 +139,12 @@ impl Browser {
         self.client.find(Locator::XPath(&xpath)).await.unwrap().click().await.unwrap();
     }
 
+    /// Ticks a box by its label.
+    pub(crate) async fn press_label(&self, label: &str) {
+        let xpath = format!("//label[starts-with(normalize-space(.), \"{label}\")]");
+        self.client.find(Locator::XPath(&xpath)).await.unwrap().click().await.unwrap();
+    }
+
     pub(crate) async fn sign_in(&self, user: &str) {
         self.waits_for("Sign in").await;
         self.fill("User name", user).await;

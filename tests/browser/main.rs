@@ -160,7 +160,21 @@ async fn policies_and_approvals_have_their_pages() {
     browser.sees("Need admin approval", "approval").await;
     browser.press("Return to the app").await;
     assert_eq!(app.called().await.parameters()["error"], "access_denied");
-    client.goto(&request(&emulator, &app, &[("scope", "https://vault.azure.net/.default")])).await.unwrap();
+    browser.client.back().await.unwrap();
+    browser.waits_for("Need admin approval").await;
+    browser.press("Sign in with an administrator").await;
+    browser.sign_in("admin").await;
+    browser.sees("Permissions requested", "consent-admin").await;
+    browser.press_label("Consent on behalf").await;
+    browser.press("Accept").await;
+    let callback = app.called().await.parameters();
+    redeem(&emulator, &app, &callback).await;
+    let again = [("scope", "api://orders/manage"), ("login_hint", sample::ALICE), ("prompt", "none")];
+    client.goto(&request(&emulator, &app, &again)).await.unwrap();
+    assert!(app.called().await.parameters().contains_key("code"), "consent was given for everyone");
+
+    let vault = [("scope", "https://vault.azure.net/.default"), ("login_hint", sample::ALICE)];
+    client.goto(&request(&emulator, &app, &vault)).await.unwrap();
     browser.sees("You cannot access this", "blocked").await;
 
     let wrong = request(&emulator, &app, &[("redirect_uri", "https://evil.test/")]);

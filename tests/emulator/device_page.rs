@@ -1,5 +1,7 @@
 //! Device codes, entered in a browser.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
+
 use crate::browser::*;
 use crate::support::*;
 use entra_broker::emulator::{Emulator, Policy, Requirement, sample};

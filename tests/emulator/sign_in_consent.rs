@@ -1,5 +1,7 @@
 //! What the pages ask for beyond a password: policies and consent.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
+
 use crate::browser::*;
 use crate::support::*;
 use entra_broker::emulator::{Emulator, Policy, Requirement, Resource, sample};
