@@ -1,8 +1,11 @@
 //! The emulator by itself: over sockets and in memory, as a client sees it.
 
+mod admin_consent;
 mod assertion;
+mod browser;
 mod certificate;
 mod device_code;
+mod device_page;
 mod discovery;
 mod fault_choice;
 mod faults;
@@ -19,6 +22,10 @@ mod server;
 mod server_clients;
 mod server_scratch;
 mod server_tls;
+mod sign_in;
+mod sign_in_any;
+mod sign_in_consent;
+mod sign_in_users;
 mod signer;
 mod support;
 mod token;

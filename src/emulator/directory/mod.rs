@@ -4,6 +4,7 @@ mod app;
 mod apps;
 mod certificate;
 mod issuer;
+mod lookup;
 mod managed_identity;
 mod people;
 mod policy;
