@@ -41,6 +41,14 @@ impl Params {
         let found = self.0.iter().find(|(found, _)| found == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
+
+    /// The v1 authorize endpoint wants no resource of who only signs in.
+    fn sign_in_scope(&mut self) {
+        self.scope_from_resource();
+        if !self.has("scope") {
+            self.0.push(("scope".to_owned(), "openid profile offline_access".to_owned()));
+        }
+    }
 }
 
 /// Everything about a request that the emulator looks at. It holds secrets and so has no `Debug`.
@@ -77,11 +85,13 @@ impl Asked {
             Some(body) if is_form(&headers) => Params::parse(&body),
             _ => Params::default(),
         };
-        let path = parts.uri.path();
-        if endpoint == Endpoint::TokenService
-            && (path.ends_with("/oauth2/token") || path.ends_with("/oauth2/devicecode"))
-        {
-            form.scope_from_resource();
+        let mut query = Params::parse(parts.uri.query().unwrap_or_default().as_bytes());
+        if endpoint == Endpoint::TokenService {
+            match parts.uri.path().rsplit_once("/oauth2/") {
+                Some((_, "token" | "devicecode")) => form.scope_from_resource(),
+                Some((_, "authorize")) => [&mut form, &mut query].into_iter().for_each(Params::sign_in_scope),
+                _ => {}
+            }
         }
         let correlation_id = header(&headers, "client-request-id")
             .filter(|id| ids::is_guid(id))
@@ -92,7 +102,7 @@ impl Asked {
             at,
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
-            query: Params::parse(parts.uri.query().unwrap_or_default().as_bytes()),
+            query,
             basic: header(&headers, AUTHORIZATION.as_str()).and_then(basic),
             headers,
             form,

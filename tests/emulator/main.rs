@@ -7,6 +7,7 @@ mod certificate;
 mod device_code;
 mod device_page;
 mod discovery;
+mod error_table;
 mod fault_choice;
 mod faults;
 mod federated;

@@ -141,7 +141,7 @@ async fn it_serves_with_a_given_certificate() {
     let files = (scratch.write("c.pem", &certificate), scratch.write("k.pem", &key.serialize_pem()));
     let running = Running::start(&["--tls-cert", &files.0, "--tls-key", &files.1, "--quiet"]).await;
     assert!(running.ready["ca_file"].is_null() && running.ready["identity_tls_endpoint"].is_null());
-    let response = soon(send(&trusting(&certificate), running.says("authority"), get("/", &[]))).await;
+    let response = soon(send(&trusting(&certificate), running.says("authority"), get("/x", &[]))).await;
     assert_eq!(response.unwrap().status(), 404);
     let (status, log) = running.end("-INT").await;
     assert_eq!(status.code(), Some(0));

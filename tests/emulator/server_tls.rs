@@ -130,15 +130,15 @@ async fn broken_handshakes_leave_the_others_served() {
     }
     // One that goes away in the middle, and one that trusts nobody.
     drop(open.swap_remove(1));
-    assert!(send(&client(), emulator.authority(), get("/", &[])).await.is_err());
+    assert!(send(&client(), emulator.authority(), get("/x", &[])).await.is_err());
     let client = trusting(emulator.ca_pem().unwrap());
     for base in [emulator.authority(), emulator.identity_tls_endpoint().unwrap()] {
-        assert_eq!(soon(send(&client, base, get("/", &[]))).await.unwrap().status(), 404);
+        assert_eq!(soon(send(&client, base, get("/x", &[]))).await.unwrap().status(), 404);
     }
     // And a handshake where plain HTTP is spoken.
     let plain = emulator.identity_endpoint().replace("http://", "https://");
-    assert!(soon(send(&client, &plain, get("/", &[]))).await.is_err());
-    assert_eq!(send(&client, emulator.identity_endpoint(), get("/", &[])).await.unwrap().status(), 404);
+    assert!(soon(send(&client, &plain, get("/x", &[]))).await.is_err());
+    assert_eq!(send(&client, emulator.identity_endpoint(), get("/x", &[])).await.unwrap().status(), 404);
 }
 
 #[tokio::test]

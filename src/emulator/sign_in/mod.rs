@@ -40,6 +40,7 @@ pub(crate) fn router() -> Router<Arc<Core>> {
         .route("/", get(info::front))
         .route("/error", get(info::error))
         .route("/{tenant}/oauth2/v2.0/authorize", get(authorize::authorize).post(authorize::authorize))
+        .route("/{tenant}/oauth2/authorize", get(authorize::authorize).post(authorize::authorize))
         .route("/{tenant}/login", post(forms::login))
         .route("/{tenant}/account", post(forms::account))
         .route("/{tenant}/proof", post(forms::proof))

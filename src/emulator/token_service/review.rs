@@ -181,7 +181,8 @@ impl Core {
         let is_open = |requirement: &Requirement| match requirement {
             Requirement::SignInFrequency(at_most) => age > *at_most,
             Requirement::Blocked => true,
-            other => !signed_in.fulfilled.contains(other),
+            // What was proved to one tenant is nothing to another.
+            other => signed_in.tenant != tenant || !signed_in.fulfilled.contains(other),
         };
         wanted.into_iter().chain(context).filter(is_open).collect()
     }
