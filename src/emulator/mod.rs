@@ -37,6 +37,7 @@
 mod answer;
 mod body;
 mod builder;
+mod clock;
 mod codes;
 mod directory;
 mod error;
@@ -55,9 +56,10 @@ mod token_service;
 
 pub use body::{Body, BodyCut};
 pub use builder::Builder;
+pub use clock::{Clock, ClockError};
 pub use directory::{
-    App, Certificate, Directory, FederatedCredential, ManagedIdentity, Policy, RefreshRotation, Requirement,
-    Resource, User,
+    App, Certificate, Directory, DirectoryError, FederatedCredential, ManagedIdentity, Policy,
+    RefreshRotation, Requirement, Resource, User,
 };
 pub use faults::{Fault, FaultId, Faults};
 pub use journal::{Entry, Journal};
@@ -161,5 +163,10 @@ impl Emulator {
     /// What the emulator knows; it can be changed while it serves.
     pub fn directory(&self) -> &Directory {
         &self.0.service.core.directory
+    }
+
+    /// What time it is. It can be moved and stopped.
+    pub fn clock(&self) -> &Clock {
+        &self.0.service.core.time
     }
 }
