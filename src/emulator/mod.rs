@@ -31,6 +31,7 @@
 //! - the token endpoint, with the client credentials grant and a secret, in the form or as HTTP Basic
 //! - discovery, instance discovery and signing keys
 //! - managed identity as the instance metadata service and as App Service
+//! - [control] below `/_emulator/`, for tests in other languages: directory, faults, clock, journal and keys
 //!
 //! Errors carry the AADSTS numbers and the shape of Entra's; their wording is the emulator's own.
 
@@ -39,6 +40,7 @@ mod body;
 mod builder;
 mod clock;
 mod codes;
+pub mod control;
 mod directory;
 mod error;
 mod faults;
@@ -53,6 +55,7 @@ mod server;
 mod service;
 mod time;
 mod token_service;
+mod who;
 
 pub use body::{Body, BodyCut};
 pub use builder::Builder;

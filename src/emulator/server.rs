@@ -6,6 +6,7 @@
 )]
 
 use crate::emulator::Endpoint;
+use crate::emulator::control::knock;
 use crate::emulator::request::BODY_LIMIT;
 use crate::emulator::service::{Broken, Service};
 use bytes::{Bytes, BytesMut};
@@ -83,7 +84,8 @@ impl Server {
                     continue;
                 }
             };
-            if service.core.faults.refuse_connection(self.endpoint) {
+            // Without TLS it can be told who is there, and who wants the control is let in.
+            if self.tls.is_some() && service.core.faults.refuse_connection(self.endpoint) {
                 service.core.journal.refuse();
                 reset(stream);
                 continue;
@@ -111,6 +113,15 @@ fn reset(stream: TcpStream) {
 async fn connection(service: Arc<Service>, endpoint: Endpoint, stream: TcpStream, tls: Option<TlsAcceptor>) {
     // Only a matter of speed.
     let _ = stream.set_nodelay(true);
+    let core = &service.core;
+    if tls.is_none()
+        && core.faults.refuses_connections(endpoint)
+        && !knock::is_control(&stream).await
+        && core.faults.refuse_connection(endpoint)
+    {
+        core.journal.refuse();
+        return reset(stream);
+    }
     match tls {
         None => http(service, endpoint, stream).await,
         Some(tls) => {

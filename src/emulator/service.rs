@@ -10,7 +10,7 @@ use crate::emulator::journal::Journal;
 use crate::emulator::request::{self, Asked};
 use crate::emulator::time::Time;
 use crate::emulator::token_service::grants::Grants;
-use crate::emulator::{identity, token_service};
+use crate::emulator::{control, identity, token_service};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, HeaderName, LOCATION, PRAGMA};
@@ -111,6 +111,10 @@ impl Service {
         body: Option<Bytes>,
     ) -> Result<Response<Body>, Broken> {
         let core = &self.core;
+        if control::is_control(parts.uri.path()) {
+            let answer = control::serve(core, endpoint, &parts, body.as_ref());
+            return Ok(self.send(answer, &Fault::on(endpoint), parts.method == Method::HEAD));
+        }
         let asked = Arc::new(Asked::new(
             endpoint,
             core.authority_of(endpoint, &parts.headers),
@@ -118,6 +122,9 @@ impl Service {
             &parts,
             body,
         ));
+        if let Some(user) = core.who(&asked) {
+            asked.user_is(&user);
+        }
         let fault = core.faults.meet(&asked);
         let fault = fault.unwrap_or_else(|| Fault::on(endpoint));
         if matches!(fault.action, Action::Refuse) {
@@ -133,7 +140,7 @@ impl Service {
         for (name, value) in &fault.headers {
             answer.headers.insert(name, value.clone());
         }
-        core.journal.answered(number, answer.status.as_u16(), answer.aadsts);
+        core.journal.answered(number, &asked, &answer);
         Ok(self.send(answer, &fault, asked.method == Method::HEAD))
     }
 
@@ -202,10 +209,11 @@ impl Service {
     }
 
     fn dress(&self, error: &EntraError, asked: &Asked) -> Answer {
-        match asked.endpoint {
+        let answer = match asked.endpoint {
             Endpoint::TokenService => error.answer(asked, &asked.authority),
             Endpoint::Identity => identity::error_answer(error, asked),
-        }
+        };
+        answer.named(error.name())
     }
 
     fn decorate(&self, answer: &mut Answer, asked: &Asked) {

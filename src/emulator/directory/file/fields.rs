@@ -98,6 +98,18 @@ impl<'a> Field<'a> {
         Ok(nodes.iter().enumerate().map(item).collect())
     }
 
+    /// The members of a table in which every name is good.
+    pub(crate) fn members(&self) -> Result<Vec<(&'a str, Self)>> {
+        let Kind::Table(members) = &self.node.kind else {
+            return Err(self.expected("a table"));
+        };
+        let member = |(name, node): &'a (String, Node)| {
+            let path = format!("{}.{}", self.path, name.chars().take(100).collect::<String>());
+            (name.as_str(), Self { node, path })
+        };
+        Ok(members.iter().map(member).collect())
+    }
+
     pub(crate) fn is_table(&self) -> bool {
         matches!(self.node.kind, Kind::Table(_))
     }
@@ -119,10 +131,6 @@ pub(crate) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    pub(crate) fn wrong(&self, message: impl Into<String>) -> Mistake {
-        self.field.wrong(message)
-    }
-
     /// The field of this name; null is none.
     pub(crate) fn take(&mut self, name: &'static str) -> Option<Field<'a>> {
         self.asked.insert(name);
@@ -160,6 +168,11 @@ impl<'a> Table<'a> {
     ///
     /// For a member that nobody asked for.
     pub(crate) fn finish(self) -> Result<()> {
+        self.done()
+    }
+
+    /// The same, for a table that somebody else holds.
+    pub(crate) fn done(&self) -> Result<()> {
         let unknown = self.members.iter().find(|(name, _)| !self.asked.contains(name.as_str()));
         let Some((name, node)) = unknown else {
             return Ok(());

@@ -94,6 +94,11 @@ impl Directory {
         Self { state: RwLock::new(state), keys: Keys::start() }
     }
 
+    /// The id of the tenant with this id or domain.
+    pub(crate) fn tenant_id(&self, name: &str) -> Option<String> {
+        self.state.read().tenant_id(name)
+    }
+
     fn put(&self, mut next: State) {
         let mut state = self.state.write();
         for (name, user) in &mut next.users {
