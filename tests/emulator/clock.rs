@@ -1,7 +1,5 @@
 //! The emulator's own clock, moved and stopped.
 
-#![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
-
 use crate::support::*;
 use entra_broker::emulator::{ClockError, Emulator, Endpoint, Fault, sample};
 use std::future::Future as _;

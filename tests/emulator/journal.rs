@@ -1,7 +1,5 @@
 //! The journal: who asked for what, on one line each, and nothing secret.
 
-#![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
-
 use crate::support::*;
 use entra_broker::emulator::{Emulator, Endpoint, Fault, sample};
 
