@@ -195,6 +195,13 @@ fn every_example_is_run_here() {
 }
 
 #[tokio::test]
+async fn the_emulator_says_how_it_is_used() {
+    let ended = Program::example("emulator").args(["--help"]).run().await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert!(ended.stdout.starts_with("usage: emulator "));
+}
+
+#[tokio::test]
 async fn the_quickstart_tells_its_story_to_the_end() {
     let ended = Program::example("quickstart").run().await;
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{}", ended.stdout);

@@ -149,22 +149,6 @@ impl EntraError {
         }
         Answer::json(self.status, &Value::Object(body)).about(self.code)
     }
-
-    /// The answer of the instance metadata service: OAuth's two members, no ids.
-    pub(crate) fn imds_answer(&self) -> Answer {
-        let body = json!({"error": self.error, "error_description": self.numbered()});
-        Answer::json(self.status, &body).about(self.code)
-    }
-
-    /// The answer of App Service's identity endpoint.
-    pub(crate) fn app_service_answer(&self, asked: &Asked) -> Answer {
-        let body = json!({
-            "statusCode": self.status.as_u16(),
-            "message": self.numbered(),
-            "correlationId": asked.correlation_id,
-        });
-        Answer::json(self.status, &body).about(self.code)
-    }
 }
 
 /// Handlers return errors bare; the server, which knows the request, dresses them. The body of this response is never sent.

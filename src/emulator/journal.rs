@@ -246,6 +246,14 @@ impl Journal {
         }
     }
 
+    /// The entry of this number, unless it was forgotten.
+    pub(crate) fn entry(&self, number: u64) -> Option<Entry> {
+        let state = self.state.lock();
+        let first = state.entries.front()?.number;
+        let index = usize::try_from(number.checked_sub(first)?).ok()?;
+        state.entries.get(index).cloned()
+    }
+
     pub(crate) fn refuse(&self) {
         self.state.lock().refused += 1;
     }

@@ -1,37 +1,61 @@
 //! The signing keys: made off-thread, published as JWKS, used for RS256.
 
 use crate::emulator::error::EntraError;
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::DecodingKey;
 use parking_lot::Mutex;
+use rcgen::{CertificateParams, DnType};
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::{Value, json};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
+/// The subject of the certificates that come with the keys. Entra's are called `accounts.accesscontrol.windows.net`.
+const SUBJECT: &str = "entra-broker emulator, not for production";
+
 /// One RSA key with everything that is published about it.
 pub(crate) struct SigningKey {
     pair: KeyPair,
+    public: DecodingKey,
     kid: String,
     modulus: String,
     exponent: String,
+    certificate: String,
 }
 
 impl SigningKey {
     fn generate() -> Option<Self> {
         let pair = KeyPair::generate(KeySize::Rsa2048).ok()?;
         let public = pair.public_key();
-        let modulus = URL_SAFE_NO_PAD.encode(public.modulus().big_endian_without_leading_zero());
-        let exponent = URL_SAFE_NO_PAD.encode(public.exponent().big_endian_without_leading_zero());
-        // Entra's key ids are certificate thumbprints, 20 bytes; a digest of the public key looks and serves the same.
-        let hash = digest(&SHA256, public.as_der().ok()?.as_ref());
-        let kid = URL_SAFE_NO_PAD.encode(&hash.as_ref()[..20]);
-        Some(Self { pair, kid, modulus, exponent })
+        let modulus = public.modulus().big_endian_without_leading_zero();
+        let exponent = public.exponent().big_endian_without_leading_zero();
+        let certificate = certificate(&pair)?;
+        // As Entra's, the key's id is its certificate's thumbprint.
+        let kid = URL_SAFE_NO_PAD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &certificate));
+        Some(Self {
+            public: DecodingKey::from_rsa_raw_components(modulus, exponent),
+            kid,
+            modulus: URL_SAFE_NO_PAD.encode(modulus),
+            exponent: URL_SAFE_NO_PAD.encode(exponent),
+            certificate: STANDARD.encode(certificate),
+            pair,
+        })
+    }
+
+    pub(crate) fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// What verifies its signatures.
+    pub(crate) fn public(&self) -> &DecodingKey {
+        &self.public
     }
 
     /// A compact RS256 JWT over these claims.
@@ -51,17 +75,30 @@ impl SigningKey {
         Ok(token)
     }
 
-    /// The key's member of the JWKS; like Entra's it names no `alg`, but an `issuer`.
-    pub(crate) fn jwk(&self, issuer: &str) -> Value {
-        json!({
+    /// The key's member of the JWKS; like Entra's it names no `alg`. The v2 set names an `issuer`, the v1 set does not.
+    pub(crate) fn jwk(&self, issuer: Option<&str>) -> Value {
+        let mut jwk = json!({
             "kty": "RSA", "use": "sig", "kid": self.kid, "x5t": self.kid,
-            "n": self.modulus, "e": self.exponent, "issuer": issuer,
-        })
+            "n": self.modulus, "e": self.exponent, "x5c": [self.certificate],
+        });
+        if let Some(issuer) = issuer {
+            jwk["issuer"] = json!(issuer);
+        }
+        jwk
     }
 }
 
+/// A self-signed certificate over the key, as DER.
+fn certificate(pair: &KeyPair) -> Option<Vec<u8>> {
+    let der: Pkcs8V1Der<'static> = pair.as_der().ok()?;
+    let key = rcgen::KeyPair::try_from(&PrivatePkcs8KeyDer::from(der.as_ref())).ok()?;
+    let mut params = CertificateParams::new(Vec::new()).ok()?;
+    params.distinguished_name.push(DnType::CommonName, SUBJECT);
+    Some(params.self_signed(&key).ok()?.der().to_vec())
+}
+
 /// A key that is there or will be in a moment. `None` until its thread has made it.
-type Slot = watch::Receiver<Option<Arc<SigningKey>>>;
+pub(crate) type Slot = watch::Receiver<Option<Arc<SigningKey>>>;
 
 /// All keys published, oldest first; the last one signs.
 pub(crate) struct Keys(Mutex<Vec<Slot>>);
@@ -98,6 +135,11 @@ impl Keys {
         }
         Ok(keys)
     }
+
+    /// The published key of this id.
+    pub(crate) async fn find(&self, kid: &str) -> Result<Option<Arc<SigningKey>>, EntraError> {
+        Ok(self.published().await?.into_iter().find(|key| key.kid() == kid))
+    }
 }
 
 impl fmt::Debug for Keys {
@@ -106,13 +148,13 @@ impl fmt::Debug for Keys {
     }
 }
 
-async fn ready(mut slot: Slot) -> Result<Arc<SigningKey>, EntraError> {
+pub(crate) async fn ready(mut slot: Slot) -> Result<Arc<SigningKey>, EntraError> {
     let key = slot.wait_for(Option::is_some).await;
     key.ok().and_then(|key| key.clone()).ok_or_else(|| EntraError::internal("no signing key could be made"))
 }
 
 /// A plain thread, since there may be no async runtime yet. Should it fail, its sender is dropped and all who wait are told.
-fn generate() -> Slot {
+pub(crate) fn generate() -> Slot {
     let (sender, slot) = watch::channel(None);
     let _ = std::thread::Builder::new().name("emulator-key".to_owned()).spawn(move || {
         if let Some(key) = SigningKey::generate() {

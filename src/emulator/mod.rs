@@ -1,7 +1,7 @@
 //! A local token service and managed-identity endpoint, for examples and tests.
 //!
 //! **This is not Microsoft Entra ID, and nothing here protects anything.** It speaks Entra's protocol as far as a client needs it,
-//! hands a token to everyone who knows a secret that stands in its source, and listens on loopback addresses only. Its tokens
+//! hands a token to everyone who knows a secret that stands in its source, and listens on loopback addresses only, unless it is told to be dangerous. Its tokens
 //! open no door in Azure. Never let a service trust its keys outside of a test.
 //!
 //! An [`Emulator`] starts within milliseconds, with its [`sample`] directory of tenants, apps and identities, and ends when the last
@@ -30,7 +30,8 @@
 //!
 //! - the token endpoint, with the client credentials grant and a secret, in the form or as HTTP Basic
 //! - discovery, instance discovery and signing keys
-//! - managed identity as the instance metadata service and as App Service
+//! - managed identity, as the instance metadata service (`/metadata/identity/oauth2/token`), App Service (`/msi/token`), Azure Arc
+//!   (`/arc/token`), Cloud Shell (`/cloudshell`), Azure ML (`/ml/token`) and Service Fabric (`/sf/token`)
 //! - [control] below `/_emulator/`, for tests in other languages: directory, faults, clock, journal and keys
 //!
 //! Errors carry the AADSTS numbers and the shape of Entra's; their wording is the emulator's own.
@@ -47,6 +48,7 @@ mod faults;
 mod identity;
 mod ids;
 mod journal;
+mod jws;
 mod keys;
 
 mod request;
@@ -54,15 +56,16 @@ pub mod sample;
 mod server;
 mod service;
 mod time;
+mod tls;
 mod token_service;
 mod who;
 
 pub use body::{Body, BodyCut};
-pub use builder::Builder;
+pub use builder::{Builder, DangerousBuilder};
 pub use clock::{Clock, ClockError};
 pub use directory::{
-    App, Certificate, Directory, DirectoryError, FederatedCredential, ManagedIdentity, Policy,
-    RefreshRotation, Requirement, Resource, User,
+    App, Certificate, Directory, DirectoryError, ExpiresOn, FederatedCredential, InvalidCertificate,
+    InvalidJwks, Issuer, ManagedIdentity, Policy, RefreshRotation, Requirement, Resource, User,
 };
 pub use faults::{Fault, FaultId, Faults};
 pub use journal::{Entry, Journal};
@@ -75,7 +78,7 @@ use service::Service;
 use std::io;
 use std::sync::Arc;
 
-/// One of the emulator's two addresses.
+/// One of the two things that the emulator is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// Where an app or user gets tokens: what `login.microsoftonline.com` is in Azure.
@@ -94,8 +97,23 @@ pub struct Emulator(Arc<Inner>);
 struct Inner {
     service: Arc<Service>,
     ca_pem: Option<String>,
+    identity_tls: Option<IdentityTls>,
     /// Never read: dropping it ends the tasks.
     _open: Open,
+}
+
+/// The identity endpoint's other address.
+#[derive(Debug)]
+struct IdentityTls {
+    endpoint: String,
+    thumbprint: String,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Not left to the tasks, which may outlive the emulator by a moment.
+        self.service.core.identity.arc_keys.close();
+    }
 }
 
 impl Emulator {
@@ -118,7 +136,8 @@ impl Emulator {
         Self::builder().in_memory()
     }
 
-    /// The address of the token service, as in `http://127.0.0.1:34567`. In memory a text of that shape.
+    /// The address of the token service, as in `http://127.0.0.1:34567`, or the one given to [`Builder::authority`]. In memory a text of
+    /// that shape.
     pub fn authority(&self) -> &str {
         &self.0.service.core.authority
     }
@@ -128,7 +147,18 @@ impl Emulator {
         &self.0.service.core.identity_endpoint
     }
 
-    /// With [`Builder::tls`], the certificate of the authority that a client has to trust.
+    /// The address of the managed-identity endpoint with TLS, where there is one by [`Builder::identity_tls_listen`].
+    pub fn identity_tls_endpoint(&self) -> Option<&str> {
+        self.0.identity_tls.as_ref().map(|tls| tls.endpoint.as_str())
+    }
+
+    /// SHA-1 of the certificate at [`identity_tls_endpoint`](Self::identity_tls_endpoint), in upper case hexadecimal digits: what
+    /// `IDENTITY_SERVER_THUMBPRINT` is to a client in Service Fabric.
+    pub fn identity_tls_thumbprint(&self) -> Option<&str> {
+        self.0.identity_tls.as_ref().map(|tls| tls.thumbprint.as_str())
+    }
+
+    /// Where the certificate is the emulator's own, as with [`Builder::tls`], that of the authority that a client has to trust.
     pub fn ca_pem(&self) -> Option<&str> {
         self.0.ca_pem.as_deref()
     }

@@ -24,6 +24,14 @@ impl Params {
         Self(form_urlencoded::parse(text).into_owned().collect())
     }
 
+    /// The v1 endpoints are asked for a resource: all that there is to it, and to sign in.
+    fn scope_from_resource(&mut self) {
+        if let Some(resource) = self.get("resource").filter(|_| !self.has("scope")) {
+            let scope = format!("{resource}/.default openid profile offline_access");
+            self.0.push(("scope".to_owned(), scope));
+        }
+    }
+
     /// Whether a parameter of this name was sent, if only an empty one.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(found, _)| found == name)
@@ -68,10 +76,16 @@ impl Asked {
         let headers = parts.headers.clone();
         let body = body.filter(|body| body.len() <= BODY_LIMIT);
         let too_large = body.is_none();
-        let form = match body {
+        let mut form = match body {
             Some(body) if is_form(&headers) => Params::parse(&body),
             _ => Params::default(),
         };
+        let path = parts.uri.path();
+        if endpoint == Endpoint::TokenService
+            && (path.ends_with("/oauth2/token") || path.ends_with("/oauth2/devicecode"))
+        {
+            form.scope_from_resource();
+        }
         let correlation_id = header(&headers, "client-request-id")
             .filter(|id| ids::is_guid(id))
             .map_or_else(ids::guid, str::to_owned);

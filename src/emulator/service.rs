@@ -3,6 +3,7 @@
 use crate::emulator::Endpoint;
 use crate::emulator::answer::Answer;
 use crate::emulator::body::Body;
+use crate::emulator::builder::Observer;
 use crate::emulator::directory::Directory;
 use crate::emulator::error::EntraError;
 use crate::emulator::faults::{Action, Fault, Faults};
@@ -13,7 +14,9 @@ use crate::emulator::token_service::grants::Grants;
 use crate::emulator::{control, identity, token_service};
 use axum::{Extension, Router};
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, HeaderName, LOCATION, PRAGMA};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, HeaderName, LOCATION, PRAGMA,
+};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::Value;
@@ -32,7 +35,8 @@ pub(crate) struct Core {
     /// Whether documents and issuers begin with `authority` whatever a request's `Host` says.
     pub(crate) authority_is_fixed: bool,
     pub(crate) identity_endpoint: String,
-    pub(crate) identity_cache: identity::Cache,
+    pub(crate) identity: identity::State,
+    pub(crate) observer: Option<Observer>,
     pub(crate) grants: Grants,
 }
 
@@ -141,6 +145,9 @@ impl Service {
             answer.headers.insert(name, value.clone());
         }
         core.journal.answered(number, &asked, &answer);
+        if let (Some(observer), Some(entry)) = (&core.observer, core.journal.entry(number)) {
+            observer.tell(&entry);
+        }
         Ok(self.send(answer, &fault, asked.method == Method::HEAD))
     }
 
@@ -226,6 +233,9 @@ impl Service {
         if !may_be_kept {
             set(CACHE_CONTROL, "no-store, no-cache");
             set(PRAGMA, "no-cache");
+        }
+        if asked.endpoint == Endpoint::TokenService && token_service::is_cross_origin(&asked.path) {
+            set(ACCESS_CONTROL_ALLOW_ORIGIN, "*");
         }
         set(HeaderName::from_static("x-content-type-options"), "nosniff");
         set(HeaderName::from_static("x-ms-request-id"), &asked.trace_id);

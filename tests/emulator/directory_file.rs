@@ -162,13 +162,15 @@ fn everything_can_be_said_and_in_any_order() {
         [settings]
         token_lifetime = 60
         identity_cache = true
+        stale_expires_in = true
+        expires_on = "iso8601"
         refresh_rotation = "revoke-family"
         device_interval = 1
     "#;
     let shown = Directory::from_toml(text).unwrap().to_json();
     assert_eq!(
         shown["settings"],
-        json!({"token_lifetime": 60, "identity_cache": true, "refresh_rotation": "revoke-family", "device_interval": 1})
+        json!({"token_lifetime": 60, "identity_cache": true, "stale_expires_in": true, "expires_on": "iso8601", "refresh_rotation": "revoke-family", "device_interval": 1})
     );
     assert_eq!(shown["users"][0]["object_id"], "cccccccc-0000-0000-0000-000000000001");
     assert_eq!(shown["users"][0]["guest_in"], json!(["22222222-2222-3333-4444-555555555555"]));

@@ -82,3 +82,40 @@ async fn instance_discovery_knows_itself_and_the_public_cloud_and_nobody_else() 
     let bare = Request::get("/common/discovery/instance?api-version=1.1").body(Default::default());
     ask(&emulator, bare.unwrap()).await.is_entra_error(400, "invalid_request", 900144);
 }
+
+#[tokio::test]
+async fn documents_and_issuers_have_the_name_that_the_client_used() {
+    let emulator = Emulator::in_memory();
+    let path = "/contoso.test/v2.0/.well-known/openid-configuration";
+    let named = async |emulator: &Emulator, host: &str| {
+        let document = ask(emulator, get(path, &[("host", host)])).await.json();
+        document["issuer"].as_str().unwrap().to_owned()
+    };
+    let issuer = |authority: &str| format!("{authority}/{}/v2.0", sample::TENANT);
+    assert_eq!(named(&emulator, "localhost:8443").await, issuer("http://localhost:8443"));
+    assert_eq!(named(&emulator, "[::1]:1").await, issuer("http://[::1]:1"));
+    for odd in ["user@evil.test", "a b", "", "evil.test/path", "<script>"] {
+        assert_eq!(named(&emulator, odd).await, issuer(emulator.authority()), "{odd}");
+    }
+    let scope = format!("{}/.default", sample::API);
+    let mut request = post(
+        TOKEN_PATH,
+        &[
+            ("scope", scope.as_str()),
+            ("grant_type", "client_credentials"),
+            ("client_id", sample::SECRET_APP),
+            ("client_secret", sample::SECRET),
+        ],
+    );
+    request.headers_mut().insert("host", "login.test".parse().unwrap());
+    assert_eq!(ask(&emulator, request).await.claims()["iss"], issuer("http://login.test"));
+
+    let fixed = Emulator::builder().authority("https://login.test:8443/").in_memory();
+    assert_eq!(fixed.authority(), "https://login.test:8443");
+    assert_eq!(named(&fixed, "localhost:8443").await, issuer("https://login.test:8443"));
+    for wrong in ["login.test", "ftp://login.test", "https://login.test/path", "https://user@login.test", ""]
+    {
+        let error = Emulator::builder().authority(wrong).start().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{wrong}");
+    }
+}

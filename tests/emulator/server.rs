@@ -111,7 +111,7 @@ async fn unknown_paths_and_wrong_methods_are_answered() {
     }
     let answer = ask(&emulator, get(TOKEN_PATH, &[])).await;
     answer.is_entra_error(405, "invalid_request", 900561);
-    assert_eq!(answer.header("allow"), "POST");
+    assert_eq!(answer.header("allow"), "POST,OPTIONS");
     let answer = ask(&emulator, post("/common/discovery/v2.0/keys", &[])).await;
     assert_eq!(answer.status, 405);
     let answer = identify(&emulator, post("/msi/token", &[])).await;

@@ -158,7 +158,7 @@ async fn every_wrong_parameter_gets_its_own_error() {
         ("scope", "https://a.test/.default https://b.test/.default", 400, "invalid_scope", 70011),
         ("scope", "/.default", 400, "invalid_scope", 70011),
         ("scope", "https://unknown.test/.default", 400, "invalid_resource", 500011),
-        ("client_assertion", "a.b.c", 401, "invalid_client", 700027),
+        ("client_assertion", "a.b.c", 400, "invalid_request", 900144),
     ] {
         let answer = ask(&emulator, post(TOKEN_PATH, &with(name, value))).await;
         answer.is_entra_error(status, error, code);

@@ -23,6 +23,8 @@ pub struct App {
     pub(crate) name: String,
     pub(crate) secrets: Vec<Secret>,
     pub(crate) certificates: Vec<Certificate>,
+    /// Authorities, each with the subject that its certificates for the app have.
+    pub(crate) trusted_issuers: Vec<(Certificate, String)>,
     pub(crate) federated: Vec<FederatedCredential>,
     pub(crate) redirects: Vec<Redirect>,
     /// The permissions listed in the registration, by resource. `None`: whatever is asked for counts as listed.
@@ -64,6 +66,21 @@ impl FederatedCredential {
         Self { issuer: issuer.into(), subject: subject.into(), audience: TOKEN_EXCHANGE.to_owned() }
     }
 
+    /// Trusts a user-assigned managed identity of the app's own tenant, by the object id of its principal.
+    ///
+    /// ```
+    /// # use entra_broker::emulator::{Directory, FederatedCredential, sample};
+    /// let credential = FederatedCredential::managed_identity(sample::TENANT, sample::USER_IDENTITY_OBJECT_ID);
+    /// assert!(Directory::sample().add_federated(sample::CERT_APP, credential));
+    /// ```
+    pub fn managed_identity(tenant_id: impl AsRef<str>, object_id: impl AsRef<str>) -> Self {
+        let tenant_id = tenant_id.as_ref().to_ascii_lowercase();
+        Self::new(
+            format!("https://login.microsoftonline.com/{tenant_id}/v2.0"),
+            object_id.as_ref().to_ascii_lowercase(),
+        )
+    }
+
     /// Another audience.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience = audience.into();
@@ -81,6 +98,7 @@ impl App {
             home_tenant: home_tenant.as_ref().to_ascii_lowercase(),
             secrets: Vec::new(),
             certificates: Vec::new(),
+            trusted_issuers: Vec::new(),
             federated: Vec::new(),
             redirects: Vec::new(),
             permissions: None,
@@ -107,6 +125,15 @@ impl App {
     /// Adds a certificate whose key may sign the app's assertions; an app may have several.
     pub fn certificate(mut self, certificate: Certificate) -> Self {
         self.certificates.push(certificate);
+        self
+    }
+
+    /// Trusts every certificate with this subject name that this authority issued: a renewed certificate need not be registered.
+    ///
+    /// The name is the whole subject, the common name or a DNS name. The assertion has to bring the certificate, and those between it and
+    /// the authority's, in its `x5c` header.
+    pub fn trusted_issuer(mut self, authority: Certificate, subject_name: impl Into<String>) -> Self {
+        self.trusted_issuers.push((authority, subject_name.into()));
         self
     }
 
@@ -203,6 +230,7 @@ impl fmt::Debug for App {
             .field("name", &self.name)
             .field("secrets", &self.secrets.len())
             .field("certificates", &self.certificates)
+            .field("trusted_issuers", &self.trusted_issuers)
             .field("federated", &self.federated)
             .field("redirects", &self.redirects)
             .field("permissions", &self.permissions)

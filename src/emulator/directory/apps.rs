@@ -59,7 +59,7 @@ impl Directory {
         })
     }
 
-    fn change_app(&self, client_id: &str, change: impl FnOnce(&mut App) -> bool) -> bool {
+    pub(super) fn change_app(&self, client_id: &str, change: impl FnOnce(&mut App) -> bool) -> bool {
         let mut state = self.state.write();
         state.apps.get_mut(&lower(client_id)).is_some_and(change)
     }

@@ -4,16 +4,20 @@ mod app;
 mod apps;
 mod certificate;
 pub(crate) mod file;
+mod issuer;
 mod managed_identity;
 mod people;
 mod policy;
 mod resource;
 mod user;
 
+pub(crate) use app::TOKEN_EXCHANGE;
 pub use app::{App, FederatedCredential};
-pub use certificate::Certificate;
+pub(crate) use certificate::hex;
+pub use certificate::{Certificate, InvalidCertificate};
 pub use file::DirectoryError;
-pub use managed_identity::ManagedIdentity;
+pub use issuer::{InvalidJwks, Issuer};
+pub use managed_identity::{ExpiresOn, ManagedIdentity};
 pub use policy::{Policy, Requirement};
 pub use resource::Resource;
 pub use user::User;
@@ -56,6 +60,8 @@ pub struct Directory {
 pub(crate) struct State {
     tenants: BTreeMap<String, Tenant>,
     apps: BTreeMap<String, App>,
+    /// By URL.
+    issuers: BTreeMap<String, Issuer>,
     /// By user principal name.
     users: BTreeMap<String, User>,
     policies: Vec<Policy>,
@@ -64,6 +70,7 @@ pub(crate) struct State {
     app_service_header: String,
     lifetime: Duration,
     identity_cache: bool,
+    identity_answers: managed_identity::Answers,
     refresh_rotation: RefreshRotation,
     device_interval: Duration,
 }

@@ -13,6 +13,7 @@ use crate::emulator::token_service::user_tokens::UserGrant;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use url::Url;
 
 pub(crate) async fn redeem(core: &Core, asked: &Asked, place: Place) -> Result<Answer, EntraError> {
     let (client_id, app) = core.named_app(asked)?;
@@ -55,7 +56,7 @@ pub(crate) async fn redeem(core: &Core, asked: &Asked, place: Place) -> Result<A
 /// What the code is bound to, beside its client and tenant.
 fn check(core: &Core, asked: &Asked, code: &Code) -> Result<(), EntraError> {
     let redirect_uri = asked.form.get("redirect_uri").ok_or_else(|| EntraError::missing("redirect_uri"))?;
-    if redirect_uri != code.redirect_uri {
+    if !is_same(redirect_uri, &code.redirect_uri) {
         return Err(EntraError::aadsts(500112).saying(format!(
             "The reply address '{}' does not match the reply address '{}' provided when requesting Authorization code.",
             echo(redirect_uri),
@@ -69,6 +70,16 @@ fn check(core: &Core, asked: &Asked, code: &Code) -> Result<(), EntraError> {
         return Err(EntraError::aadsts(70008));
     }
     verifier(asked.form.get("code_verifier"), code)
+}
+
+/// To the letter, but for the path `/` that a browser gives a URI without a path, and that some clients take from there.
+fn is_same(one: &str, other: &str) -> bool {
+    let without_path =
+        |uri: &str| Url::parse(uri).is_ok_and(|url| url.path() == "/" && url.query().is_none());
+    one == other
+        || [(one, other), (other, one)]
+            .iter()
+            .any(|(short, long)| long.strip_suffix('/') == Some(short) && without_path(short))
 }
 
 fn verifier(sent: Option<&str>, code: &Code) -> Result<(), EntraError> {
@@ -99,5 +110,21 @@ fn scope(asked: &Asked, code: &Code) -> Result<String, EntraError> {
                 echo(scope)
             ))),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_uri_is_compared_to_the_letter_but_for_an_empty_path() {
+        assert!(is_same("http://localhost:1", "http://localhost:1/"));
+        assert!(is_same("http://localhost:1/", "http://localhost:1"));
+        assert!(is_same("http://localhost:1/cb", "http://localhost:1/cb"));
+        for other in ["http://localhost:1/cb/", "http://localhost:2/cb", "http://LOCALHOST:1/cb", ""] {
+            assert!(!is_same("http://localhost:1/cb", other), "{other}");
+        }
+        assert!(!is_same("http://localhost:1?a=b", "http://localhost:1?a=b/"));
     }
 }

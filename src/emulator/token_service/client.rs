@@ -99,7 +99,11 @@ impl Core {
         let sent = asked.form.get("client_secret").or(basic).filter(|secret| !secret.is_empty());
         let Some(sent) = sent else {
             return match proof {
-                Proof::Required => Err(EntraError::aadsts(7000216)),
+                // A number of its own for an app that acts for itself.
+                Proof::Required if asked.form.get("grant_type") == Some("client_credentials") => {
+                    Err(EntraError::aadsts(7000216))
+                }
+                Proof::Required => Err(EntraError::aadsts(7000218)),
                 Proof::OfConfidential if !app.public => Err(EntraError::aadsts(7000218)),
                 Proof::OfConfidential | Proof::Optional => Ok(0),
             };

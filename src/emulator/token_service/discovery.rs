@@ -13,18 +13,22 @@ use std::sync::Arc;
 use url::Url;
 
 /// Hosts that stand for the public cloud: asking a local service about them is no mistake.
-const PUBLIC_CLOUD: &[&str] =
+pub(crate) const PUBLIC_CLOUD: &[&str] =
     &["login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"];
 
 impl Core {
-    /// The issuer of a tenant's v2 tokens. Where the path names no tenant it is a template: `{tenantid}` stands there literally.
-    fn issuer(&self, authority: &str, tenant: &str) -> Result<String, EntraError> {
-        let place = self.directory.place(tenant);
-        let tenant = match place.map_err(|error| error.called("invalid_tenant"))? {
+    /// A tenant's id in its issuer. Where the path names no tenant that is a template: `{tenantid}` stands there literally.
+    fn issuing(&self, asked: &Asked) -> Result<String, EntraError> {
+        let place = self.directory.place(asked.tenant().unwrap_or_default());
+        Ok(match place.map_err(|error| error.called("invalid_tenant"))? {
             Place::Tenant(id) => id,
             Place::Any(_) => "{tenantid}".to_owned(),
-        };
-        Ok(format!("{authority}/{tenant}/v2.0"))
+        })
+    }
+
+    /// The issuer of a tenant's v2 tokens.
+    fn v2_issuer(&self, asked: &Asked) -> Result<String, EntraError> {
+        Ok(format!("{}/{}/v2.0", asked.authority, self.issuing(asked)?))
     }
 }
 
@@ -35,7 +39,7 @@ pub(crate) async fn configuration(
     let tenant = asked.tenant().unwrap_or_default();
     let base = format!("{}/{tenant}", asked.authority);
     Ok(published(&json!({
-        "issuer": core.issuer(&asked.authority, tenant)?,
+        "issuer": core.v2_issuer(&asked)?,
         "token_endpoint": format!("{base}/oauth2/v2.0/token"),
         "authorization_endpoint": format!("{base}/oauth2/v2.0/authorize"),
         "device_authorization_endpoint": format!("{base}/oauth2/v2.0/devicecode"),
@@ -66,9 +70,57 @@ pub(crate) async fn keys(
     State(core): State<Arc<Core>>,
     Extension(asked): Extension<Arc<Asked>>,
 ) -> Result<Answer, EntraError> {
-    let issuer = core.issuer(&asked.authority, asked.tenant().unwrap_or_default())?;
+    let issuer = core.v2_issuer(&asked)?;
+    key_set(&core, Some(&issuer)).await
+}
+
+/// What the v1 endpoints are, and the issuer of v1 tokens.
+pub(crate) async fn v1_configuration(
+    State(core): State<Arc<Core>>,
+    Extension(asked): Extension<Arc<Asked>>,
+) -> Result<Answer, EntraError> {
+    let base = format!("{}/{}", asked.authority, asked.tenant().unwrap_or_default());
+    Ok(published(&json!({
+        "issuer": format!("https://sts.windows.net/{}/", core.issuing(&asked)?),
+        "token_endpoint": format!("{base}/oauth2/token"),
+        "authorization_endpoint": format!("{base}/oauth2/authorize"),
+        "device_authorization_endpoint": format!("{base}/oauth2/devicecode"),
+        "end_session_endpoint": format!("{base}/oauth2/logout"),
+        "jwks_uri": format!("{base}/discovery/keys"),
+        "userinfo_endpoint": format!("{base}/openid/userinfo"),
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
+        "response_modes_supported": ["query", "fragment", "form_post"],
+        "response_types_supported": ["code", "id_token", "code id_token", "token id_token", "token"],
+        "subject_types_supported": ["pairwise"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "scopes_supported": ["openid"],
+        "claims_supported": [
+            "sub", "iss", "cloud_instance_name", "aud", "exp", "iat", "auth_time", "acr", "amr", "nonce", "email", "given_name",
+            "family_name", "nickname",
+        ],
+        "http_logout_supported": true,
+        "frontchannel_logout_supported": true,
+        "microsoft_multi_refresh_token": true,
+        "check_session_iframe": format!("{base}/oauth2/checksession"),
+        "tenant_region_scope": null,
+        "cloud_instance_name": "microsoftonline.com",
+        "cloud_graph_host_name": "graph.windows.net",
+        "msgraph_host": "graph.microsoft.com",
+    })))
+}
+
+/// The same keys: a token's version has nothing to do with what signs it.
+pub(crate) async fn v1_keys(
+    State(core): State<Arc<Core>>,
+    Extension(asked): Extension<Arc<Asked>>,
+) -> Result<Answer, EntraError> {
+    core.issuing(&asked)?;
+    key_set(&core, None).await
+}
+
+async fn key_set(core: &Core, issuer: Option<&str>) -> Result<Answer, EntraError> {
     let keys = core.directory.keys().published().await?;
-    let keys: Vec<_> = keys.iter().map(|key| key.jwk(&issuer)).collect();
+    let keys: Vec<_> = keys.iter().map(|key| key.jwk(issuer)).collect();
     Ok(published(&json!({ "keys": keys })))
 }
 
@@ -84,7 +136,9 @@ pub(crate) async fn instance(Extension(asked): Extension<Arc<Asked>>) -> Result<
     let here = asked.authority.split_once("://").map_or(asked.authority.as_str(), |(_, host)| host);
     let url = Url::parse(endpoint).ok();
     let host = url.as_ref().map(|url| &url[url::Position::BeforeHost..url::Position::AfterPort]);
-    if !host.is_some_and(|host| host == here || PUBLIC_CLOUD.contains(&host)) {
+    // MSAL for Python leaves the port out.
+    let bare = here.rsplit_once(':').map_or(here, |(bare, _)| bare);
+    if !host.is_some_and(|host| host == here || host == bare || PUBLIC_CLOUD.contains(&host)) {
         return Err(EntraError::aadsts(50049));
     }
     let tenant = url
@@ -96,7 +150,7 @@ pub(crate) async fn instance(Extension(asked): Extension<Arc<Asked>>) -> Result<
         "tenant_discovery_endpoint": format!("{}/{tenant}/v2.0/.well-known/openid-configuration", asked.authority),
         "api-version": "1.1",
         "metadata": [
-            {"preferred_network": here, "preferred_cache": here, "aliases": [here]},
+            {"preferred_network": here, "preferred_cache": here, "aliases": [here, bare]},
             {
                 "preferred_network": "login.microsoftonline.com",
                 "preferred_cache": "login.windows.net",

@@ -170,10 +170,12 @@ impl Grants {
     }
 
     /// Changes a refresh token in place.
-    pub(crate) fn change_refresh_token(&self, text: &str, change: impl FnOnce(&mut RefreshToken)) {
-        if let Some(token) = self.refresh_tokens.lock().map.get_mut(text) {
-            change(token);
-        }
+    pub(crate) fn change_refresh_token<R>(
+        &self,
+        text: &str,
+        change: impl FnOnce(&mut RefreshToken) -> R,
+    ) -> Option<R> {
+        self.refresh_tokens.lock().map.get_mut(text).map(change)
     }
 
     pub(crate) fn revoke_family(&self, family: &str) {

@@ -7,6 +7,7 @@ mod client;
 mod client_credentials;
 pub(crate) mod device_code;
 mod discovery;
+mod federated;
 pub(crate) mod grants;
 mod on_behalf_of;
 mod password;
@@ -15,6 +16,7 @@ pub(crate) mod review;
 pub(crate) mod scopes;
 pub(crate) mod token;
 mod user_tokens;
+mod v1;
 
 use crate::emulator::answer::Answer;
 use crate::emulator::error::{EntraError, echo};
@@ -23,6 +25,8 @@ use crate::emulator::service::Core;
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use http::StatusCode;
+use http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,11 +35,37 @@ pub(crate) const LONG_LIVED: Duration = Duration::from_secs(2 * 60 * 60);
 
 pub(crate) fn router() -> Router<Arc<Core>> {
     Router::new()
-        .route("/{tenant}/oauth2/v2.0/token", post(token))
+        .route("/{tenant}/oauth2/v2.0/token", post(token).options(preflight))
         .route("/{tenant}/oauth2/v2.0/devicecode", post(device_code::start))
-        .route("/{tenant}/v2.0/.well-known/openid-configuration", get(discovery::configuration))
-        .route("/{tenant}/discovery/v2.0/keys", get(discovery::keys))
-        .route("/{tenant}/discovery/instance", get(discovery::instance))
+        .route(
+            "/{tenant}/v2.0/.well-known/openid-configuration",
+            get(discovery::configuration).options(preflight),
+        )
+        .route("/{tenant}/discovery/v2.0/keys", get(discovery::keys).options(preflight))
+        .route("/{tenant}/discovery/instance", get(discovery::instance).options(preflight))
+        .route("/{tenant}/oauth2/token", post(v1::token).options(preflight))
+        .route("/{tenant}/oauth2/devicecode", post(v1::device_code))
+        .route(
+            "/{tenant}/.well-known/openid-configuration",
+            get(discovery::v1_configuration).options(preflight),
+        )
+        .route("/{tenant}/discovery/keys", get(discovery::v1_keys).options(preflight))
+}
+
+/// Whether scripts of any web page may read what is answered here: what single-page apps ask for.
+pub(crate) fn is_cross_origin(path: &str) -> bool {
+    ["/token", "/.well-known/openid-configuration", "/keys", "/discovery/instance"]
+        .iter()
+        .any(|end| path.ends_with(end))
+}
+
+/// What a browser asks before it lets a script send more than a plain form. The header that names the origin is set with all answers.
+async fn preflight(Extension(asked): Extension<Arc<Asked>>) -> Answer {
+    let headers = asked.header("access-control-request-headers").unwrap_or_default();
+    Answer::new(StatusCode::OK, "text/plain", "")
+        .header(ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS")
+        .header(ACCESS_CONTROL_ALLOW_HEADERS, headers)
+        .header(ACCESS_CONTROL_MAX_AGE, "86400")
 }
 
 async fn token(

@@ -43,24 +43,44 @@ pub(crate) async fn redeem(core: &Core, asked: &Asked, place: Place) -> Result<A
         family: Some(&token.family),
         spa: token.spa,
     };
-    let answer = core.user_tokens(asked, grant).await?;
+    let answer = core.user_tokens(asked, grant).await.map_err(silent)?;
     let now = core.time.now();
-    core.grants.change_refresh_token(text, |token| {
+    let replaced = core.grants.change_refresh_token(text, |token| {
         token.used = now;
-        token.replaced = true;
+        std::mem::replace(&mut token.replaced, true)
     });
+    // Of two requests that came at once only one can have been the first.
+    if replaced == Some(true) {
+        refuse_used(core, &token)?;
+    }
     Ok(answer)
+}
+
+/// Entra calls it a bad grant where a policy wants the user back, and nobody is there to ask.
+fn silent(error: EntraError) -> EntraError {
+    match error.code() {
+        Some(50074 | 50076 | 50079 | 50158 | 53003) => error.called("invalid_grant"),
+        _ => error,
+    }
+}
+
+/// With rotation that means it, a refresh token that comes again was stolen from somebody: everyone has to sign in anew.
+fn refuse_used(core: &Core, token: &RefreshToken) -> Result<(), EntraError> {
+    if core.directory.refresh_rotation() != RefreshRotation::RevokeFamily {
+        return Ok(());
+    }
+    core.grants.revoke_family(&token.family);
+    Err(EntraError::aadsts(70000).because("bad_token").saying(
+        "The provided refresh token was used before. All refresh tokens of this sign-in are revoked.",
+    ))
 }
 
 fn check(core: &Core, token: &RefreshToken) -> Result<(), EntraError> {
     if core.grants.is_family_revoked(&token.family) {
         return Err(EntraError::aadsts(50173));
     }
-    if token.replaced && core.directory.refresh_rotation() == RefreshRotation::RevokeFamily {
-        core.grants.revoke_family(&token.family);
-        return Err(EntraError::aadsts(70000).because("bad_token").saying(
-            "The provided refresh token was used before. All refresh tokens of this sign-in are revoked.",
-        ));
+    if token.replaced {
+        refuse_used(core, token)?;
     }
     let since = |then| core.time.now().duration_since(then).unwrap_or_default();
     if token.spa && since(token.signed_in.at) > REFRESH_SPA {

@@ -30,7 +30,7 @@ impl SignIn {
     }
 
     /// Those that an answer's `scope` repeats.
-    fn names(self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
         [(self.openid, "openid"), (self.profile, "profile"), (self.email, "email")]
             .into_iter()
             .filter_map(|(asked, name)| asked.then_some(name))

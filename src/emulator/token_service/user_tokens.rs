@@ -64,7 +64,12 @@ impl Core {
             return Err(EntraError::aadsts(50173));
         }
 
-        let on_behalf = OnBehalf { user: &user, signed_in, scopes: &reviewed.granted };
+        let mut scp = reviewed.granted.clone();
+        if scp.is_empty() {
+            // To sign in is all that was asked for, and all that the token is good for.
+            scp.extend(scopes.sign_in.names().map(str::to_owned));
+        }
+        let on_behalf = OnBehalf { user: &user, signed_in, scopes: &scp };
         let minted = self
             .mint(AccessToken {
                 authority: &asked.authority,

@@ -4,8 +4,7 @@ use crate::emulator::directory::app::{Redirect, Secret};
 use crate::emulator::directory::file::fields::{Field, Table};
 use crate::emulator::directory::file::node::Mistake;
 use crate::emulator::directory::file::read::{Reader, Seen};
-use crate::emulator::directory::file::trust;
-use crate::emulator::directory::{App, Certificate, FederatedCredential, lower};
+use crate::emulator::directory::{App, Certificate, FederatedCredential, Issuer, lower};
 use std::collections::BTreeMap;
 use url::Url;
 
@@ -64,6 +63,14 @@ impl Reader<'_> {
             public(&field)?;
             app.certificates.push(self.certificate(&field)?);
         }
+        for field in table.list("trusted_issuers")? {
+            public(&field)?;
+            let mut table = field.table()?;
+            let authority = self.certificate(&table.need("certificate")?)?;
+            let subject = table.need("subject")?.text()?.to_owned();
+            table.finish()?;
+            app.trusted_issuers.push((authority, subject));
+        }
         for field in table.list("federated")? {
             public(&field)?;
             let mut table = field.table()?;
@@ -85,7 +92,7 @@ impl Reader<'_> {
             true => text.to_owned(),
             false => (self.beside)(text).map_err(|message| field.wrong(message))?,
         };
-        trust::certificate(&pem).map_err(|message| field.wrong(message))
+        Certificate::from_pem(&pem).map_err(|error| field.wrong(error.to_string()))
     }
 
     pub(super) fn issuers(&mut self, fields: &[Field<'_>]) -> Result<(), Mistake> {
@@ -108,8 +115,13 @@ impl Reader<'_> {
                 },
             };
             table.finish()?;
-            trust::issuer(&mut self.state, url.word()?, keys.as_deref())
-                .map_err(|message| jwks.as_ref().unwrap_or(&url).wrong(message))?;
+            let issuer = match (&jwks, keys) {
+                (Some(field), Some(keys)) => {
+                    Issuer::with_jwks(url.word()?, &keys).map_err(|error| field.wrong(error.to_string()))?
+                }
+                _ => Issuer::new(url.word()?),
+            };
+            self.state.issuers.insert(issuer.url.clone(), issuer);
         }
         Ok(())
     }

@@ -7,7 +7,6 @@ pub(crate) mod node;
 mod principals;
 mod read;
 mod snapshot;
-mod trust;
 
 pub use error::DirectoryError;
 

@@ -4,7 +4,7 @@ use crate::emulator::directory::file::Beside;
 use crate::emulator::directory::file::fields::{Field, Table};
 use crate::emulator::directory::file::node::{Mistake, Node};
 use crate::emulator::directory::{
-    Policy, RefreshRotation, Requirement, Resource, State, User, is_domain, lower,
+    ExpiresOn, Policy, RefreshRotation, Requirement, Resource, State, User, is_domain, lower,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -73,6 +73,21 @@ impl<'a> Reader<'a> {
             state.app_service_header = header;
         }
         state.identity_cache = table.flag("identity_cache", state.identity_cache)?;
+        let answers = &mut state.identity_answers;
+        answers.stale_expires_in = table.flag("stale_expires_in", answers.stale_expires_in)?;
+        if let Some(field) = table.take("expires_on") {
+            answers.expires_on = Some(match field.text()? {
+                "text" => ExpiresOn::Text,
+                "number" => ExpiresOn::Number,
+                "iso8601" => ExpiresOn::Iso8601,
+                "linux" => ExpiresOn::Linux,
+                "windows" => ExpiresOn::Windows,
+                _ => {
+                    let known = "expected \"text\", \"number\", \"iso8601\", \"linux\" or \"windows\"";
+                    return Err(field.wrong(known));
+                }
+            });
+        }
         if let Some(field) = table.take("refresh_rotation") {
             state.refresh_rotation = match field.text()? {
                 "keep-old" => RefreshRotation::KeepOld,

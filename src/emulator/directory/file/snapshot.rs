@@ -1,13 +1,16 @@
 //! The directory as JSON, without its secrets.
 
-use crate::emulator::directory::{App, Directory, ManagedIdentity, Policy, Principal, RefreshRotation};
+use crate::emulator::directory::{App, Certificate, Directory, ExpiresOn, Issuer, ManagedIdentity};
+use crate::emulator::directory::{Policy, Principal, RefreshRotation};
 use crate::emulator::directory::{Requirement, Resource, State, Tenant, User};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Directory {
     /// Everything in it, in the form that [`from_json`](Self::from_json) reads, but for what is secret: of a secret it says only whether it
-    /// has expired, of a user's password only `has_password`, and of an app's certificates only how many there are.
+    /// has expired, of a user's password only `has_password`. Of an issuer with published keys it says `"jwks": true`.
     pub fn to_json(&self) -> Value {
         let state = self.state.read();
         let tenants = state.tenants.iter().map(|(id, tenant)| tenant_json(id, tenant));
@@ -22,6 +25,7 @@ impl Directory {
             "resources": state.resources.iter().map(resource).collect::<Vec<_>>(),
             "apps": state.apps.values().map(app).collect::<Vec<_>>(),
             "managed_identities": state.identities.iter().map(identity).collect::<Vec<_>>(),
+            "issuers": state.issuers.values().map(issuer).collect::<Vec<_>>(),
             "service_principals": principals.collect::<Vec<_>>(),
             "policies": state.policies.iter().map(policy).collect::<Vec<_>>(),
         })
@@ -54,9 +58,18 @@ fn settings(state: &State) -> Value {
         RefreshRotation::KeepOld => "keep-old",
         RefreshRotation::RevokeFamily => "revoke-family",
     };
+    let expires_on = state.identity_answers.expires_on.map(|spelling| match spelling {
+        ExpiresOn::Text => "text",
+        ExpiresOn::Number => "number",
+        ExpiresOn::Iso8601 => "iso8601",
+        ExpiresOn::Linux => "linux",
+        ExpiresOn::Windows => "windows",
+    });
     json!({
         "token_lifetime": state.lifetime.as_secs(),
         "identity_cache": state.identity_cache,
+        "stale_expires_in": state.identity_answers.stale_expires_in,
+        "expires_on": expires_on,
         "refresh_rotation": rotation,
         "device_interval": state.device_interval.as_secs(),
     })
@@ -125,15 +138,33 @@ fn app(app: &App) -> Value {
         "assignment_required": app.assignment_required,
         "cloud": app.cloud,
     }));
-    if !app.certificates.is_empty() {
-        value["certificates"] = json!(app.certificates.len());
-    }
+    let trusted = app.trusted_issuers.iter();
+    let trusted =
+        trusted.map(|(certificate, subject)| json!({"certificate": pem(certificate), "subject": subject}));
+    add_list(&mut value, "certificates", app.certificates.iter().map(pem).map(Value::from).collect());
+    add_list(&mut value, "trusted_issuers", trusted.collect());
     if let Some(permissions) = &app.permissions {
         let permissions = permissions.iter();
         let listed = permissions.map(|(resource, scopes)| json!({"resource": resource, "scopes": scopes}));
         value["permissions"] = listed.collect();
     }
     with_enabled(value, app.enabled)
+}
+
+fn add_list(value: &mut Value, name: &str, items: Vec<Value>) {
+    if !items.is_empty() {
+        value[name] = items.into();
+    }
+}
+
+fn pem(certificate: &Certificate) -> String {
+    let text = STANDARD.encode(certificate.der());
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+fn issuer(issuer: &Issuer) -> Value {
+    brief(json!({"url": issuer.url, "jwks": !issuer.has_own_key()}))
 }
 
 fn identity(identity: &ManagedIdentity) -> Value {
