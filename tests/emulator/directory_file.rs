@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
+use crate::signer::Signer;
 use crate::support::*;
 use entra_broker::emulator::{Directory, DirectoryError, Emulator, sample};
 use proptest::prelude::*;
@@ -353,6 +354,41 @@ fn a_file_is_read_by_its_name_and_names_itself_in_a_mistake() {
     let error = Directory::load(Path::new("/no/such.toml"), None).unwrap_err();
     assert!(error.to_string().starts_with("/no/such.toml: it cannot be read: "), "{error}");
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn certificates_and_key_sets_are_texts_or_files() {
+    let folder = std::env::temp_dir().join(format!("entra-broker-certs-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("certs")).unwrap();
+    let known = Directory::sample();
+    known.add_certificate(sample::CERT_APP, Signer::first().certificate());
+    let pem = known.to_json()["apps"][2]["certificates"][0].as_str().unwrap().to_owned();
+    let emulator = Emulator::in_memory();
+    let jwks = ask(&emulator, get("/contoso.test/discovery/v2.0/keys", &[])).await.json();
+    std::fs::write(folder.join("certs/app.crt"), &pem).unwrap();
+    std::fs::write(folder.join("keys.json"), jwks.to_string()).unwrap();
+    let issuer = |jwks: &str| format!("[[issuers]]\nurl = \"https://issuer.test\"\njwks = {jwks}\n");
+    let app = format!(
+        "{APP}\ncertificates = [\"app.crt\", '''{pem}''']\ntrusted_issuers = [{{ certificate = \"app.crt\", subject = \"a\" }}]"
+    );
+    let file = folder.join("directory.toml");
+    std::fs::write(&file, format!("{START}[[apps]]\n{app}\n{}", issuer("\"keys.json\""))).unwrap();
+    let shown = Directory::load(&file, Some(&folder.join("certs"))).unwrap().to_json();
+    assert_eq!(shown["apps"][0]["certificates"], json!([pem, pem]));
+    assert_eq!(shown["apps"][0]["trusted_issuers"], json!([{"certificate": pem, "subject": "a"}]));
+    assert_eq!(shown["issuers"], json!([{"url": "https://issuer.test", "jwks": true}]));
+    assert_eq!(Directory::load(&file, None).unwrap_err().field(), Some("apps[0].certificates[0]"));
+    std::fs::remove_dir_all(&folder).unwrap();
+
+    let inline =
+        json!({"issuers": [{"url": "https://issuer.test", "jwks": jwks}, {"url": "https://own.test"}]});
+    let shown = Directory::from_json(&inline.to_string()).unwrap().to_json();
+    // By URL.
+    assert_eq!(shown["issuers"][1], json!({"url": "https://own.test"}));
+    let error = mistake(&issuer("'{}'"));
+    assert_eq!((error.line(), error.field()), (Some(10), Some("issuers[0].jwks")), "{error}");
+    let error = mistake(&format!("[[apps]]\n{APP}\ncertificates = [\n'-----BEGIN CERTIFICATE-----']"));
+    assert_eq!((error.line(), error.field()), (Some(12), Some("apps[0].certificates[0]")), "{error}");
 }
 
 #[tokio::test]
