@@ -61,7 +61,7 @@ pub struct Entry {
     pub grant_type: Option<String>,
     /// The `scope` parameter, or the `resource` of a managed-identity request.
     pub scope: Option<String>,
-    /// The user who stands behind the request, where one does and the directory has him.
+    /// The user who stands behind the request, where one does: nobody else's text, which may be a mistyped password.
     pub user: Option<String>,
     /// Headers that identify a client or a call, names in lower case.
     pub headers: Vec<(String, String)>,

@@ -134,5 +134,8 @@ fn text_of(path: &Path, longest: usize) -> Result<String, String> {
         return Err(format!("it is longer than {longest} bytes"));
     }
     // Editors on Windows begin a file with a byte order mark.
-    Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned))
+    match text.strip_prefix('\u{feff}') {
+        Some(rest) => Ok(rest.to_owned()),
+        None => Ok(text),
+    }
 }
