@@ -6,6 +6,7 @@ use crate::emulator::identity::{self, ArcKeys};
 use crate::emulator::journal::{Entry, Journal};
 use crate::emulator::server::{self, Open, Server};
 use crate::emulator::service::{Core, Service};
+use crate::emulator::sign_in::SignIns;
 use crate::emulator::time::Time;
 use crate::emulator::tls::{Identity, Pem};
 use crate::emulator::token_service::grants::Grants;
@@ -212,6 +213,7 @@ impl Builder {
             identity: identity::State { arc_keys: self.arc_keys, ..identity::State::default() },
             observer: self.observer,
             grants: Grants::default(),
+            sign_ins: SignIns::default(),
         });
         let service = Arc::new(service);
         Emulator(Arc::new(Inner { service, ca_pem, identity_tls, _open: Open::new(()) }))

@@ -82,6 +82,16 @@ impl EntraError {
         &self.error
     }
 
+    /// The `suberror` value.
+    pub(crate) fn suberror(&self) -> Option<&'static str> {
+        self.suberror
+    }
+
+    /// The claims challenge, as JSON.
+    pub(crate) fn claims(&self) -> Option<&str> {
+        self.claims.as_deref()
+    }
+
     /// The AADSTS number.
     pub(crate) fn code(&self) -> Option<u32> {
         self.code

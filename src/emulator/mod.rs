@@ -29,6 +29,7 @@
 //! # What it serves
 //!
 //! - the token endpoint, with the client credentials grant and a secret, in the form or as HTTP Basic
+//! - the sign-in pages: authorize, consent, policies, device codes, admin consent, signing out; they need no script
 //! - discovery, instance discovery and signing keys
 //! - managed identity, as the instance metadata service (`/metadata/identity/oauth2/token`), App Service (`/msi/token`), Azure Arc
 //!   (`/arc/token`), Cloud Shell (`/cloudshell`), Azure ML (`/ml/token`) and Service Fabric (`/sf/token`)
@@ -55,6 +56,7 @@ mod request;
 pub mod sample;
 mod server;
 mod service;
+mod sign_in;
 mod time;
 mod tls;
 mod token_service;

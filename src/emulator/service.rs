@@ -9,6 +9,7 @@ use crate::emulator::error::EntraError;
 use crate::emulator::faults::{Action, Fault, Faults};
 use crate::emulator::journal::Journal;
 use crate::emulator::request::{self, Asked};
+use crate::emulator::sign_in::SignIns;
 use crate::emulator::time::Time;
 use crate::emulator::token_service::grants::Grants;
 use crate::emulator::{control, identity, token_service};
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) identity: identity::State,
     pub(crate) observer: Option<Observer>,
     pub(crate) grants: Grants,
+    pub(crate) sign_ins: SignIns,
 }
 
 impl Core {

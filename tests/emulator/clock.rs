@@ -1,5 +1,6 @@
 //! The emulator's own clock, moved and stopped.
 
+use crate::browser::*;
 use crate::support::*;
 use entra_broker::emulator::{ClockError, Emulator, Endpoint, Fault, sample};
 use std::future::Future as _;
@@ -138,4 +139,20 @@ async fn refresh_tokens_and_device_codes_expire_by_the_clock() {
     ask(&emulator, poll()).await.is_entra_error(400, "authorization_pending", 70016);
     emulator.clock().advance(16 * 60 * Duration::from_secs(1)).unwrap();
     ask(&emulator, poll()).await.is_entra_error(400, "expired_token", 70019);
+}
+
+#[tokio::test]
+async fn a_code_expires_by_the_clock() {
+    let emulator = Emulator::in_memory();
+    let page = Browser::new(&emulator).through(&request(&[]), "alice", &[]).await;
+    emulator.clock().advance(Duration::from_secs(601)).unwrap();
+    let code = page.callback()["code"].clone();
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("client_id", sample::SECRET_APP),
+        ("client_secret", sample::SECRET),
+        ("redirect_uri", sample::REDIRECT_URI),
+        ("code", &code),
+    ];
+    ask(&emulator, post(TOKEN_PATH, &form)).await.is_entra_error(400, "invalid_grant", 70008);
 }

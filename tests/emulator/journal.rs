@@ -1,5 +1,6 @@
 //! The journal: who asked for what, on one line each, and nothing secret.
 
+use crate::browser::*;
 use crate::support::*;
 use entra_broker::emulator::{Emulator, Endpoint, Fault, sample};
 
@@ -127,6 +128,24 @@ async fn a_page_asked_for_has_an_entry_with_its_client_and_scope() {
     assert_eq!(entry.tenant.as_deref(), Some("contoso.test"));
     assert_eq!(entry.client_id.as_deref(), Some(sample::PUBLIC_APP));
     assert_eq!(entry.scope.as_deref(), Some("openid"));
+}
+
+#[tokio::test]
+async fn who_signs_in_and_what_pages_refuse_is_told() {
+    let emulator = Emulator::in_memory();
+    let mut browser = Browser::new(&emulator);
+    let page = browser.through(&request(&[]), "alice", &[]).await;
+    redeem(&emulator, &page).await;
+    browser.open(&request(&[])).await;
+    browser.open(&request(&[("response_mode", "cookie")])).await;
+    let entries = emulator.journal().entries();
+    let users: Vec<_> = entries.iter().map(|entry| entry.user.as_deref()).collect();
+    let alice = Some(sample::ALICE);
+    assert_eq!(users, [None, alice, alice, alice, None]);
+    assert_eq!((entries[4].aadsts, entries[4].error.as_deref()), (Some(70007), Some("invalid_request")));
+    for entry in &entries {
+        assert!(!format!("{entry:?}").contains(&page.callback()["code"]));
+    }
 }
 
 #[tokio::test]

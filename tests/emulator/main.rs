@@ -1,10 +1,13 @@
 //! The emulator by itself: over sockets and in memory, as a client sees it.
 
+mod admin_consent;
 mod assertion;
+mod browser;
 mod certificate;
 mod clock;
 mod control;
 mod device_code;
+mod device_page;
 mod directory_file;
 mod discovery;
 mod fault_choice;
@@ -23,6 +26,10 @@ mod server;
 mod server_clients;
 mod server_scratch;
 mod server_tls;
+mod sign_in;
+mod sign_in_any;
+mod sign_in_consent;
+mod sign_in_users;
 mod signer;
 mod support;
 mod token;

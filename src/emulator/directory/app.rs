@@ -198,6 +198,11 @@ impl App {
         self
     }
 
+    /// The redirect URI of a request that names none, provided that there is only one.
+    pub(crate) fn only_redirect(&self) -> Option<&Redirect> {
+        self.redirects.first().filter(|_| self.redirects.len() == 1)
+    }
+
     /// The registered redirect URI that this one fits.
     pub(crate) fn redirect(&self, asked: &str) -> Option<&Redirect> {
         self.redirects.iter().find(|registered| fits(&registered.uri, asked))

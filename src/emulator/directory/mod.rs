@@ -5,6 +5,7 @@ mod apps;
 mod certificate;
 pub(crate) mod file;
 mod issuer;
+mod lookup;
 mod managed_identity;
 mod people;
 mod policy;

@@ -68,7 +68,7 @@ enum Poll {
     Refused(u32),
     TooFast,
     OtherClient,
-    Approved(Device, SignedIn),
+    Approved(Box<(Device, SignedIn)>),
 }
 
 pub(crate) async fn redeem(core: &Core, asked: &Asked, place: Place) -> Result<Answer, EntraError> {
@@ -89,7 +89,7 @@ pub(crate) async fn redeem(core: &Core, asked: &Asked, place: Place) -> Result<A
         match &device.state {
             DeviceState::Declined => Poll::Refused(65004),
             DeviceState::Redeemed => Poll::Refused(54005),
-            DeviceState::Approved(signed_in) => Poll::Approved(device.clone(), signed_in.clone()),
+            DeviceState::Approved(signed_in) => Poll::Approved(Box::new((device.clone(), signed_in.clone()))),
             DeviceState::Pending => {
                 if last.is_some_and(|last| since(last) + TOLERANCE < device.interval) {
                     device.interval += SLOWER;
@@ -109,7 +109,7 @@ pub(crate) async fn redeem(core: &Core, asked: &Asked, place: Place) -> Result<A
                 "The client asks more often than the interval allows: it is 5 seconds longer from now on.",
             ));
         }
-        Some(Poll::Approved(device, signed_in)) => (device, signed_in),
+        Some(Poll::Approved(found)) => *found,
     };
     let tenant = core.tenant_for(&place, app.as_ref(), &signed_in.tenant)?;
     if tenant != signed_in.tenant {

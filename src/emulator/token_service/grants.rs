@@ -99,23 +99,30 @@ pub(crate) enum DeviceState {
 }
 
 /// A map that forgets its oldest entries.
-struct Bounded<K, V> {
-    map: HashMap<K, V>,
+pub(crate) struct Bounded<K, V> {
+    pub(crate) map: HashMap<K, V>,
     order: VecDeque<K>,
+    kept: usize,
 }
 
 impl<K, V> Default for Bounded<K, V> {
     fn default() -> Self {
-        Self { map: HashMap::new(), order: VecDeque::new() }
+        Self::of(KEPT)
+    }
+}
+
+impl<K, V> Bounded<K, V> {
+    pub(crate) fn of(kept: usize) -> Self {
+        Self { map: HashMap::new(), order: VecDeque::new(), kept }
     }
 }
 
 impl<K: Eq + Hash + Clone, V> Bounded<K, V> {
-    fn insert(&mut self, key: K, value: V) {
+    pub(crate) fn insert(&mut self, key: K, value: V) {
         if self.map.insert(key.clone(), value).is_none() {
             self.order.push_back(key);
         }
-        while self.order.len() > KEPT {
+        while self.order.len() > self.kept {
             if let Some(oldest) = self.order.pop_front() {
                 self.map.remove(&oldest);
             }
@@ -209,7 +216,7 @@ impl Grants {
 }
 
 /// A text that means nothing to anyone else.
-fn opaque(prefix: &str) -> String {
+pub(crate) fn opaque(prefix: &str) -> String {
     format!("{prefix}{}", URL_SAFE_NO_PAD.encode(ids::random::<48>()))
 }
 

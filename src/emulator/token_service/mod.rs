@@ -3,7 +3,7 @@
 pub(crate) mod assertion;
 mod authorization_code;
 pub(crate) mod claims;
-mod client;
+pub(crate) mod client;
 mod client_credentials;
 pub(crate) mod device_code;
 mod discovery;
@@ -22,6 +22,7 @@ use crate::emulator::answer::Answer;
 use crate::emulator::error::{EntraError, echo};
 use crate::emulator::request::Asked;
 use crate::emulator::service::Core;
+use crate::emulator::sign_in;
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -50,6 +51,7 @@ pub(crate) fn router() -> Router<Arc<Core>> {
             get(discovery::v1_configuration).options(preflight),
         )
         .route("/{tenant}/discovery/keys", get(discovery::v1_keys).options(preflight))
+        .merge(sign_in::router())
 }
 
 /// Whether scripts of any web page may read what is answered here: what single-page apps ask for.

@@ -161,16 +161,29 @@ impl Core {
         resource: &Resource,
         claims: &ClaimsRequest,
     ) -> Option<Requirement> {
+        self.all_unfulfilled(signed_in, tenant, app, resource, claims).into_iter().next()
+    }
+
+    /// Every policy that a sign-in does not fulfil.
+    pub(crate) fn all_unfulfilled(
+        &self,
+        signed_in: &SignedIn,
+        tenant: &str,
+        app: &App,
+        resource: &Resource,
+        claims: &ClaimsRequest,
+    ) -> Vec<Requirement> {
         let is_resource = |name: &str| resource.is(name);
         let wanted = self.directory.requirements(tenant, &app.client_id, &signed_in.user, is_resource);
         // An authentication context stands for a second factor.
         let context = (!claims.contexts.is_empty()).then_some(Requirement::Mfa);
         let age = self.time.now().duration_since(signed_in.at).unwrap_or_default();
-        wanted.into_iter().chain(context).find(|requirement| match requirement {
+        let is_open = |requirement: &Requirement| match requirement {
             Requirement::SignInFrequency(at_most) => age > *at_most,
             Requirement::Blocked => true,
             other => !signed_in.fulfilled.contains(other),
-        })
+        };
+        wanted.into_iter().chain(context).filter(is_open).collect()
     }
 
     /// The error of a request that no person can answer, for a policy that is not fulfilled.
