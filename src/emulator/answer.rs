@@ -12,10 +12,15 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     /// The AADSTS number for the journal.
     pub(crate) aadsts: Option<u32>,
+    /// The `error` value for the journal.
+    pub(crate) error: Option<String>,
 }
 
 #[derive(Clone, Copy)]
 struct Aadsts(u32);
+
+#[derive(Clone)]
+struct Named(String);
 
 impl Answer {
     pub(crate) fn new(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Self {
@@ -23,7 +28,7 @@ impl Answer {
         if let Ok(value) = HeaderValue::from_str(content_type) {
             headers.insert(CONTENT_TYPE, value);
         }
-        Self { status, headers, body: body.into(), aadsts: None }
+        Self { status, headers, body: body.into(), aadsts: None, error: None }
     }
 
     pub(crate) fn json(status: StatusCode, body: &Value) -> Self {
@@ -36,6 +41,11 @@ impl Answer {
 
     pub(crate) fn about(mut self, aadsts: Option<u32>) -> Self {
         self.aadsts = aadsts;
+        self
+    }
+
+    pub(crate) fn named(mut self, error: &str) -> Self {
+        self.error = Some(error.to_owned());
         self
     }
 
@@ -54,7 +64,13 @@ impl Answer {
         body: Bytes,
         extensions: &Extensions,
     ) -> Self {
-        Self { status, headers, body, aadsts: extensions.get::<Aadsts>().map(|code| code.0) }
+        Self {
+            status,
+            headers,
+            body,
+            aadsts: extensions.get::<Aadsts>().map(|code| code.0),
+            error: extensions.get::<Named>().map(|named| named.0.clone()),
+        }
     }
 }
 
@@ -63,6 +79,9 @@ impl IntoResponse for Answer {
         let mut response = (self.status, self.headers, self.body).into_response();
         if let Some(code) = self.aadsts {
             response.extensions_mut().insert(Aadsts(code));
+        }
+        if let Some(error) = self.error {
+            response.extensions_mut().insert(Named(error));
         }
         response
     }

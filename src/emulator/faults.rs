@@ -1,7 +1,7 @@
 //! Faults: answers that are late, wrong, broken or missing, on command.
 
 use crate::emulator::Endpoint;
-use crate::emulator::request::Asked;
+use crate::emulator::request::{Asked, short_grant as short};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
@@ -26,12 +26,14 @@ use std::time::Duration;
 #[derive(Clone)]
 #[must_use = "a fault has an effect once it is added"]
 pub struct Fault {
-    endpoint: Endpoint,
-    client: Option<String>,
-    tenant: Option<String>,
-    resource: Option<String>,
-    path: Option<String>,
-    left: Option<u64>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) client: Option<String>,
+    pub(crate) tenant: Option<String>,
+    pub(crate) resource: Option<String>,
+    pub(crate) path: Option<String>,
+    pub(crate) grant_type: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) left: Option<u64>,
     pub(crate) action: Action,
     pub(crate) delay: Duration,
     pub(crate) status: Option<u16>,
@@ -64,6 +66,8 @@ impl Fault {
             tenant: None,
             resource: None,
             path: None,
+            grant_type: None,
+            user: None,
             left: None,
             action: Action::Answer,
             delay: Duration::ZERO,
@@ -95,6 +99,18 @@ impl Fault {
     /// Only requests whose path ends like this: `/token`, `/keys`, `/openid-configuration`.
     pub fn path(mut self, end: impl Into<String>) -> Self {
         self.path = Some(end.into());
+        self
+    }
+
+    /// Only token requests with this `grant_type`, such as `refresh_token`. Of a long name the last part does: `jwt-bearer`, `device_code`.
+    pub fn grant_type(mut self, grant_type: impl Into<String>) -> Self {
+        self.grant_type = Some(grant_type.into());
+        self
+    }
+
+    /// Only requests that this user stands behind: with the user's password, code or refresh token, or on behalf of the user.
+    pub fn user(mut self, name: impl Into<String>) -> Self {
+        self.user = Some(name.into());
         self
     }
 
@@ -225,12 +241,23 @@ impl Fault {
         self.endpoint == asked.endpoint
             && same(&self.client, asked.client_id())
             && same(&self.tenant, asked.tenant())
+            && same(&self.user, asked.user())
+            && same(
+                &self.grant_type.as_deref().map(short).map(str::to_owned),
+                asked.form.get("grant_type").map(short),
+            )
             && path.is_none_or(|end| asked.path.trim_end_matches('/').ends_with(end.as_str()))
             && resource
     }
 
-    fn is_unfiltered(&self) -> bool {
-        self.client.is_none() && self.tenant.is_none() && self.resource.is_none() && self.path.is_none()
+    /// Whether it refuses whoever comes, so that there is nothing to be read first.
+    fn refuses_connections(&self) -> bool {
+        let filters = [&self.client, &self.tenant, &self.resource, &self.path, &self.grant_type, &self.user];
+        matches!(self.action, Action::Refuse) && filters.into_iter().all(Option::is_none)
+    }
+
+    pub(crate) fn does_nothing(&self) -> bool {
+        self.only_delays() && self.delay.is_zero()
     }
 
     /// Counts a use down.
@@ -265,6 +292,8 @@ impl fmt::Debug for Fault {
             .field("tenant", &self.tenant)
             .field("resource", &self.resource)
             .field("path", &self.path)
+            .field("grant_type", &self.grant_type)
+            .field("user", &self.user)
             .field("action", &action)
             .field("status", &self.status)
             .field("delay", &self.delay)
@@ -276,6 +305,12 @@ impl fmt::Debug for Fault {
 /// Names a fault that was added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FaultId(u64);
+
+impl FaultId {
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
 
 /// The faults in force. The first one that matches a request wins, in the order in which they were added.
 #[derive(Debug, Default)]
@@ -307,6 +342,15 @@ impl Faults {
         list.faults.len() < before
     }
 
+    pub(crate) fn remove_numbered(&self, number: u64) -> bool {
+        self.remove(FaultId(number))
+    }
+
+    /// The faults in force, in the order in which they were added.
+    pub(crate) fn list(&self) -> Vec<(FaultId, Fault)> {
+        self.0.lock().faults.clone()
+    }
+
     /// Removes all faults. Requests that already met one are not saved by it.
     pub fn clear(&self) {
         self.0.lock().faults.clear();
@@ -335,16 +379,21 @@ impl Faults {
         met.map(|fault| fault.delay(delay))
     }
 
+    /// Whether connections are closed before anything is read from them; nothing is counted.
+    pub(crate) fn refuses_connections(&self, endpoint: Endpoint) -> bool {
+        let list = self.0.lock();
+        let mut acting = list.faults.iter().map(|(_, fault)| fault);
+        let first = acting.find(|fault| fault.endpoint == endpoint && !fault.only_delays());
+        first.is_some_and(Fault::refuses_connections)
+    }
+
     /// Whether a connection is to be closed before anything is read from it, which counts as a use.
     pub(crate) fn refuse_connection(&self, endpoint: Endpoint) -> bool {
         let mut list = self.0.lock();
         let mut acting =
             list.faults.iter_mut().filter(|(_, fault)| fault.endpoint == endpoint && !fault.only_delays());
         let first = acting.next().map(|(_, fault)| fault);
-        let refuses = first
-            .filter(|fault| matches!(fault.action, Action::Refuse) && fault.is_unfiltered())
-            .map(Fault::use_up)
-            .is_some();
+        let refuses = first.filter(|fault| fault.refuses_connections()).map(Fault::use_up).is_some();
         list.faults.retain(|(_, fault)| !fault.is_used_up());
         refuses
     }

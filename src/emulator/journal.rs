@@ -1,7 +1,8 @@
 //! What was asked of the emulator, without anything secret.
 
 use crate::emulator::Endpoint;
-use crate::emulator::request::Asked;
+use crate::emulator::answer::Answer;
+use crate::emulator::request::{Asked, short_grant};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
@@ -60,12 +61,16 @@ pub struct Entry {
     pub grant_type: Option<String>,
     /// The `scope` parameter, or the `resource` of a managed-identity request.
     pub scope: Option<String>,
+    /// The user who stands behind the request, where one does: nobody else's text, which may be a mistyped password.
+    pub user: Option<String>,
     /// Headers that identify a client or a call, names in lower case.
     pub headers: Vec<(String, String)>,
     /// The status answered; none while the answer is pending, and none where the connection was cut instead.
     pub status: Option<u16>,
     /// The AADSTS number answered.
     pub aadsts: Option<u32>,
+    /// The `error` value answered.
+    pub error: Option<String>,
 }
 
 impl Entry {
@@ -87,10 +92,51 @@ impl Entry {
             client_id: asked.client_id().map(short),
             grant_type: asked.form.get("grant_type").map(short),
             scope: asked.scope().map(short),
+            user: asked.user().map(short),
             headers: HEADERS.iter().filter_map(kept).collect(),
             status: None,
             aadsts: None,
+            error: None,
         }
+    }
+}
+
+impl fmt::Display for Entry {
+    /// One line, whatever a client sent: `token POST /contoso.test/oauth2/v2.0/token client_credentials aaaaaaaa-… https://… -> 200`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoint = match self.endpoint {
+            Endpoint::TokenService => "token",
+            Endpoint::Identity => "identity",
+        };
+        write!(f, "{endpoint} {} {}", self.method.escape_debug(), OneLine(&self.path))?;
+        let grant_type = self.grant_type.as_deref().map(short_grant);
+        let said = [grant_type, self.client_id.as_deref(), self.user.as_deref(), self.scope.as_deref()];
+        for text in said.into_iter().flatten() {
+            write!(f, " {}", OneLine(text))?;
+        }
+        match self.status {
+            Some(status) => write!(f, " -> {status}")?,
+            None => f.write_str(" -> no answer")?,
+        }
+        if let Some(error) = &self.error {
+            write!(f, " {}", OneLine(error))?;
+        }
+        match self.aadsts {
+            Some(aadsts) => write!(f, " AADSTS{aadsts}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A text of somebody else's that cannot begin a line of its own, nor do anything to a terminal.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            ' '..='~' => write!(f, "{c}"),
+            c => write!(f, "{}", c.escape_debug()),
+        })
     }
 }
 
@@ -124,6 +170,13 @@ impl Journal {
     /// The entries kept, oldest first.
     pub fn entries(&self) -> Vec<Entry> {
         self.state.lock().entries.iter().cloned().collect()
+    }
+
+    /// The entries kept whose number is greater than this one, oldest first.
+    pub fn after(&self, number: u64) -> Vec<Entry> {
+        let state = self.state.lock();
+        let from = state.entries.partition_point(|entry| entry.number <= number);
+        state.entries.range(from..).cloned().collect()
     }
 
     /// How many requests arrived since the start or the last [`clear`](Self::clear), forgotten ones included.
@@ -179,14 +232,17 @@ impl Journal {
         number
     }
 
-    pub(crate) fn answered(&self, number: u64, status: u16, aadsts: Option<u32>) {
+    pub(crate) fn answered(&self, number: u64, asked: &Asked, answer: &Answer) {
         let mut state = self.state.lock();
         let first = state.entries.front().map_or(number, |entry| entry.number);
         let index = number.checked_sub(first).and_then(|i| usize::try_from(i).ok());
         let entry = index.and_then(|index| state.entries.get_mut(index));
         if let Some(entry) = entry.filter(|entry| entry.number == number) {
-            entry.status = Some(status);
-            entry.aadsts = aadsts;
+            entry.status = Some(answer.status.as_u16());
+            entry.aadsts = answer.aadsts;
+            entry.error = answer.error.as_deref().map(short);
+            // Some are known only once they have been served.
+            entry.user = asked.user().map(short);
         }
     }
 

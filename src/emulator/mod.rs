@@ -33,13 +33,16 @@
 //! - discovery, instance discovery and signing keys
 //! - managed identity, as the instance metadata service (`/metadata/identity/oauth2/token`), App Service (`/msi/token`), Azure Arc
 //!   (`/arc/token`), Cloud Shell (`/cloudshell`), Azure ML (`/ml/token`) and Service Fabric (`/sf/token`)
+//! - [control] below `/_emulator/`, for tests in other languages: directory, faults, clock, journal and keys
 //!
 //! Errors carry the AADSTS numbers and the shape of Entra's; their wording is the emulator's own.
 
 mod answer;
 mod body;
 mod builder;
+mod clock;
 mod codes;
+pub mod control;
 mod directory;
 mod error;
 mod faults;
@@ -57,12 +60,14 @@ mod sign_in;
 mod time;
 mod tls;
 mod token_service;
+mod who;
 
 pub use body::{Body, BodyCut};
 pub use builder::{Builder, DangerousBuilder};
+pub use clock::{Clock, ClockError};
 pub use directory::{
-    App, Certificate, Directory, ExpiresOn, FederatedCredential, InvalidCertificate, InvalidJwks, Issuer,
-    ManagedIdentity, Policy, RefreshRotation, Requirement, Resource, User,
+    App, Certificate, Directory, DirectoryError, ExpiresOn, FederatedCredential, InvalidCertificate,
+    InvalidJwks, Issuer, ManagedIdentity, Policy, RefreshRotation, Requirement, Resource, User,
 };
 pub use faults::{Fault, FaultId, Faults};
 pub use journal::{Entry, Journal};
@@ -193,5 +198,10 @@ impl Emulator {
     /// What the emulator knows; it can be changed while it serves.
     pub fn directory(&self) -> &Directory {
         &self.0.service.core.directory
+    }
+
+    /// What time it is. It can be moved and stopped.
+    pub fn clock(&self) -> &Clock {
+        &self.0.service.core.time
     }
 }

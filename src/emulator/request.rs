@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::uri::Authority;
 use http::{HeaderMap, Method, request};
+use std::sync::OnceLock;
 use std::time::SystemTime;
 use url::form_urlencoded;
 
@@ -65,6 +66,8 @@ pub(crate) struct Asked {
     /// Client id and secret of the `Authorization` header.
     pub(crate) basic: Option<(String, String)>,
     pub(crate) too_large: bool,
+    /// The name of the user who stands behind the request, once it is known.
+    user: OnceLock<String>,
     pub(crate) trace_id: String,
     pub(crate) correlation_id: String,
 }
@@ -107,6 +110,7 @@ impl Asked {
             headers,
             form,
             too_large,
+            user: OnceLock::new(),
             trace_id: ids::guid(),
             correlation_id,
         }
@@ -137,12 +141,27 @@ impl Asked {
         self.form.get("client_id").or_else(basic).or(query)
     }
 
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.get().map(String::as_str)
+    }
+
+    /// Says who the user is. Whoever says it first is believed.
+    pub(crate) fn user_is(&self, name: &str) {
+        let _ = self.user.set(name.to_owned());
+    }
+
     /// What a token is asked for: the scopes, or a managed identity's resource.
     pub(crate) fn scope(&self) -> Option<&str> {
         let form = || self.form.get("resource");
-        let query = || self.query.get("resource");
+        let query =
+            || self.query.get("scope").or(self.query.get("resource")).filter(|_| self.method == Method::GET);
         self.form.get("scope").or_else(form).or_else(query)
     }
+}
+
+/// A grant type without the part that all long names begin with.
+pub(crate) fn short_grant(grant_type: &str) -> &str {
+    grant_type.strip_prefix("urn:ietf:params:oauth:grant-type:").unwrap_or(grant_type)
 }
 
 /// The host and port of the `Host` header, if they are such.

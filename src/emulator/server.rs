@@ -6,6 +6,7 @@
 )]
 
 use crate::emulator::Endpoint;
+use crate::emulator::control::knock;
 use crate::emulator::request::BODY_LIMIT;
 use crate::emulator::service::{Broken, Service};
 use bytes::{Bytes, BytesMut};
@@ -101,7 +102,8 @@ impl Server {
                     continue;
                 }
             };
-            if service.core.faults.refuse_connection(self.endpoint) {
+            // Without TLS it can be told who is there, and who wants the control is let in.
+            if self.tls.is_some() && service.core.faults.refuse_connection(self.endpoint) {
                 service.core.journal.refuse();
                 reset(stream);
                 continue;
@@ -161,6 +163,15 @@ impl Connection {
     async fn serve(self, mut stream: TcpStream) {
         // Only a matter of speed.
         let _ = stream.set_nodelay(true);
+        let core = &self.service.core;
+        if self.tls.is_none()
+            && core.faults.refuses_connections(self.endpoint)
+            && !knock::is_control(&stream).await
+            && core.faults.refuse_connection(self.endpoint)
+        {
+            core.journal.refuse();
+            return reset(stream);
+        }
         let Some(tls) = self.tls.clone() else {
             return self.http(stream).await;
         };

@@ -12,7 +12,7 @@ use crate::emulator::request::{self, Asked};
 use crate::emulator::sign_in::SignIns;
 use crate::emulator::time::Time;
 use crate::emulator::token_service::grants::Grants;
-use crate::emulator::{identity, token_service};
+use crate::emulator::{control, identity, token_service};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use http::header::{
@@ -117,6 +117,10 @@ impl Service {
         body: Option<Bytes>,
     ) -> Result<Response<Body>, Broken> {
         let core = &self.core;
+        if control::is_control(parts.uri.path()) {
+            let answer = control::serve(core, endpoint, &parts, body.as_ref());
+            return Ok(self.send(answer, &Fault::on(endpoint), parts.method == Method::HEAD));
+        }
         let asked = Arc::new(Asked::new(
             endpoint,
             core.authority_of(endpoint, &parts.headers),
@@ -124,6 +128,9 @@ impl Service {
             &parts,
             body,
         ));
+        if let Some(user) = core.who(&asked) {
+            asked.user_is(&user);
+        }
         let fault = core.faults.meet(&asked);
         let fault = fault.unwrap_or_else(|| Fault::on(endpoint));
         if matches!(fault.action, Action::Refuse) {
@@ -139,7 +146,7 @@ impl Service {
         for (name, value) in &fault.headers {
             answer.headers.insert(name, value.clone());
         }
-        core.journal.answered(number, answer.status.as_u16(), answer.aadsts);
+        core.journal.answered(number, &asked, &answer);
         if let (Some(observer), Some(entry)) = (&core.observer, core.journal.entry(number)) {
             observer.tell(&entry);
         }
@@ -211,10 +218,11 @@ impl Service {
     }
 
     fn dress(&self, error: &EntraError, asked: &Asked) -> Answer {
-        match asked.endpoint {
+        let answer = match asked.endpoint {
             Endpoint::TokenService => error.answer(asked, &asked.authority),
             Endpoint::Identity => identity::error_answer(error, asked),
-        }
+        };
+        answer.named(error.name())
     }
 
     fn decorate(&self, answer: &mut Answer, asked: &Asked) {

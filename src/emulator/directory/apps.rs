@@ -2,8 +2,7 @@
 
 use crate::emulator::directory::app::{App, Secret};
 use crate::emulator::directory::{Directory, Principal, lower};
-use crate::emulator::ids::guid_of;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 impl Directory {
     /// Adds an app, with a service principal in its home tenant, or replaces the app with this client id.
@@ -72,13 +71,8 @@ impl Directory {
         let Some(tenant) = state.tenants.get_mut(&tenant_id) else {
             return false;
         };
-        tenant.principals.entry(client_id.clone()).or_insert_with(|| Principal {
-            object_id: guid_of(&["principal", &tenant_id, &client_id]),
-            enabled: true,
-            roles: BTreeMap::new(),
-            consents: BTreeMap::new(),
-            assigned: BTreeSet::new(),
-        });
+        let new = || Principal::new(&tenant_id, &client_id);
+        tenant.principals.entry(client_id.clone()).or_insert_with(new);
         true
     }
 

@@ -82,6 +82,11 @@ impl Issuer {
         Ok(Self { url: url.into(), keys: IssuerKeys::Published(Arc::new(keys)) })
     }
 
+    /// Whether the emulator makes its tokens.
+    pub(crate) fn has_own_key(&self) -> bool {
+        matches!(self.keys, IssuerKeys::Own(_))
+    }
+
     /// The key that signs, if this issuer has its own.
     pub(crate) async fn signing(&self) -> Option<Result<Arc<SigningKey>, EntraError>> {
         match &self.keys {
@@ -111,7 +116,7 @@ impl Issuer {
 
 impl fmt::Debug for Issuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let own = matches!(self.keys, IssuerKeys::Own(_));
+        let own = self.has_own_key();
         f.debug_struct("Issuer").field("url", &self.url).field("own_key", &own).finish_non_exhaustive()
     }
 }

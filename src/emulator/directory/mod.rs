@@ -3,6 +3,7 @@
 mod app;
 mod apps;
 mod certificate;
+pub(crate) mod file;
 mod issuer;
 mod lookup;
 mod managed_identity;
@@ -15,6 +16,7 @@ pub(crate) use app::TOKEN_EXCHANGE;
 pub use app::{App, FederatedCredential};
 pub(crate) use certificate::hex;
 pub use certificate::{Certificate, InvalidCertificate};
+pub use file::DirectoryError;
 pub use issuer::{InvalidJwks, Issuer};
 pub use managed_identity::{ExpiresOn, ManagedIdentity};
 pub use policy::{Policy, Requirement};
@@ -22,7 +24,7 @@ pub use resource::Resource;
 pub use user::User;
 
 use crate::emulator::error::EntraError;
-use crate::emulator::ids::is_guid;
+use crate::emulator::ids::{guid_of, is_guid};
 use crate::emulator::keys::Keys;
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,8 +57,8 @@ pub struct Directory {
     keys: Keys,
 }
 
-#[derive(Default)]
-struct State {
+#[derive(Default, Clone)]
+pub(crate) struct State {
     tenants: BTreeMap<String, Tenant>,
     apps: BTreeMap<String, App>,
     /// By URL.
@@ -74,7 +76,7 @@ struct State {
     device_interval: Duration,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Tenant {
     domains: Vec<String>,
     /// The cloud that it lives in, if that is another one.
@@ -93,6 +95,31 @@ pub(crate) struct Principal {
     pub(crate) assigned: BTreeSet<String>,
     /// Resource app ids to the roles granted on them.
     pub(crate) roles: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl State {
+    fn new() -> Self {
+        Self { lifetime: LIFETIME, device_interval: DEVICE_INTERVAL, ..Self::default() }
+    }
+
+    /// The id of the tenant with this id or domain.
+    fn tenant_id(&self, name: &str) -> Option<String> {
+        let name = lower(name);
+        let found = self.tenants.iter().find(|(id, tenant)| **id == name || tenant.domains.contains(&name));
+        found.map(|(id, _)| id.clone())
+    }
+}
+
+impl Principal {
+    fn new(tenant_id: &str, client_id: &str) -> Self {
+        Self {
+            object_id: guid_of(&["principal", tenant_id, client_id]),
+            enabled: true,
+            roles: BTreeMap::new(),
+            consents: BTreeMap::new(),
+            assigned: BTreeSet::new(),
+        }
+    }
 }
 
 /// What the tenant in a path stands for.
@@ -117,14 +144,7 @@ pub(crate) enum Accounts {
 impl Directory {
     /// An empty directory.
     pub fn new() -> Self {
-        Self {
-            state: RwLock::new(State {
-                lifetime: LIFETIME,
-                device_interval: DEVICE_INTERVAL,
-                ..State::default()
-            }),
-            keys: Keys::start(),
-        }
+        Self::of(State::new())
     }
 
     /// The sample directory, described by the constants of [`sample`](crate::emulator::sample).

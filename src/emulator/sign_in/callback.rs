@@ -70,6 +70,6 @@ impl Callback {
         if let Some(claims) = error.claims() {
             parameters.push(("claims", claims.to_owned()));
         }
-        self.answer(parameters).about(error.code())
+        self.answer(parameters).about(error.code()).named(error.name())
     }
 }

@@ -37,6 +37,9 @@ impl<'a> Run<'a> {
 
     /// What the browser gets: the next page, or the way back to the app.
     pub(crate) fn proceed(self) -> Answer {
+        if let Some(signed_in) = &self.flow.signed_in {
+            self.asked.user_is(&signed_in.user);
+        }
         match self.core.step(&self.flow) {
             Step::SignIn(error) => self.ask_who(error),
             Step::Require(app, Requirement::SignInFrequency(_)) if !self.flow.prompt.none => {

@@ -45,6 +45,7 @@ impl Core {
         grant: UserGrant<'_>,
     ) -> Result<Answer, EntraError> {
         let UserGrant { app, tenant, signed_in, .. } = grant;
+        asked.user_is(&signed_in.user);
         let user = self.still_good(signed_in, tenant, app)?;
         let scopes = Scopes::parse(grant.scope)?;
         let wanted = scopes.first();

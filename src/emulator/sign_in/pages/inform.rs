@@ -28,6 +28,7 @@ pub(crate) fn error(error: &EntraError, asked: Option<&Asked>) -> Answer {
         },
     )
     .about(error.code())
+    .named(error.name())
 }
 
 /// A form of a flow that is not known, or not any more.
