@@ -7,23 +7,27 @@
 //! It serves until it gets SIGTERM or SIGINT. **It is not Entra, and nothing in it protects anything.** See `--help`.
 
 use std::{
-    fmt::Write as _,
+    fmt::Display,
     fs::{self, File},
     io::{self, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::mpsc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use entra_broker::emulator::{Directory, Emulator, Endpoint, Entry, sample};
+use entra_broker::emulator::{Certificate, Directory, Emulator, Entry, sample};
 use lexopt::{Arg, Parser, ValueExt as _};
 use serde_json::{Value, json};
 
 const USAGE: &str = "\
 usage: emulator [OPTION...]
 
+  --directory FILE         what it knows, as TOML or (.json) JSON; the sample by default
+  --certs DIR              where the directory's certificates are; with the sample, app.crt there
+                           is the certificate of its third app
+  --print-sample           print the sample directory, to begin a file of your own, and end
   --listen ADDRESS         the token service; 127.0.0.1:8443 by default, port 0 takes a free one
   --authority URL          the token service's public address, for documents and issuers;
                            by default the name that each request asks for
@@ -52,11 +56,11 @@ const LARGEST_PEM: u64 = 1 << 20;
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = match Options::parse(Parser::from_env()) {
-        Ok(Some(options)) => options,
-        Ok(None) => return print(USAGE),
+        Ok(Wanted::Emulator(options)) => options,
+        Ok(Wanted::Text(text)) => return print(text),
         Err(error) => return refuse(&format!("{error} (--help tells of the options)")),
     };
-    match run(options).await {
+    match run(*options).await {
         Ok(code) => code,
         Err(message) => refuse(&message),
     }
@@ -66,7 +70,7 @@ async fn run(options: Options) -> Result<ExitCode, String> {
     // Before anything is said, so that who has read the line can end the program.
     let end = end()?;
     let log = (!options.quiet).then(Log::start);
-    let sampled = !options.has_directory();
+    let sampled = options.directory.is_none();
     let emulator = start(&options, log.as_ref().map(|log| log.lines.clone())).await?;
     let ca_file = match (&options.ca_out, emulator.ca_pem()) {
         (Some(path), Some(pem)) => {
@@ -94,10 +98,8 @@ async fn run(options: Options) -> Result<ExitCode, String> {
 }
 
 async fn start(options: &Options, log: Option<mpsc::SyncSender<String>>) -> Result<Emulator, String> {
-    let mut builder = Emulator::builder().listen(options.listen).identity_listen(options.identity);
-    if let Some(directory) = directory(options)? {
-        builder = builder.directory(directory);
-    }
+    let builder = Emulator::builder().directory(directory(options)?);
+    let mut builder = builder.listen(options.listen).identity_listen(options.identity);
     if let Some(address) = options.identity_tls {
         builder = builder.identity_tls_listen(address);
     }
@@ -123,11 +125,21 @@ async fn start(options: &Options, log: Option<mpsc::SyncSender<String>>) -> Resu
     builder.start().await.map_err(|error| options.blame(&error))
 }
 
-/// The directory to be served, where it is not the sample.
-#[expect(clippy::unnecessary_wraps, reason = "a directory that is read can fail to be")]
-fn directory(_: &Options) -> Result<Option<Directory>, String> {
-    // joined when the directory can be loaded
-    Ok(None)
+/// The directory to be served.
+fn directory(options: &Options) -> Result<Directory, String> {
+    let certs = options.certs.as_deref();
+    if let Some(path) = &options.directory {
+        return Directory::load(path, certs).map_err(|error| format!("--directory {error}"));
+    }
+    let directory = Directory::sample();
+    if let Some(certs) = certs {
+        let path = certs.join("app.crt");
+        let blame = |error: &dyn Display| format!("--certs {}: {error}", path.display());
+        let pem = String::from_utf8(read("--certs", &path)?).map_err(|error| blame(&error))?;
+        let certificate = Certificate::from_pem(&pem).map_err(|error| blame(&error))?;
+        directory.add_certificate(sample::CERT_APP, certificate);
+    }
+    Ok(directory)
 }
 
 /// What the line on stdout says.
@@ -197,29 +209,10 @@ impl Log {
 }
 
 /// A request and its answer, for a person.
-#[expect(clippy::disallowed_methods, reason = "the emulator runs on the real clock here")]
 fn line(entry: &Entry) -> String {
     let at = jiff::Timestamp::try_from(entry.at).map(|at| format!("{at:.3}")).unwrap_or_default();
-    let place = match entry.endpoint {
-        Endpoint::TokenService => "token   ",
-        Endpoint::Identity => "identity",
-    };
-    let mut line = format!("{at} {place} {} {}", plain(&entry.method), plain(&entry.path));
-    let details = [("grant", &entry.grant_type), ("client", &entry.client_id), ("scope", &entry.scope)];
-    for (name, value) in details {
-        if let Some(value) = value {
-            let _ = write!(line, " {name}={}", plain(value));
-        }
-    }
-    if let Some(status) = entry.status {
-        let _ = write!(line, " -> {status}");
-    }
-    if let Some(code) = entry.aadsts {
-        let _ = write!(line, " AADSTS{code}");
-    }
-    let took = SystemTime::now().duration_since(entry.at).unwrap_or_default();
-    let _ = writeln!(line, " in {:.1} ms", took.as_secs_f64() * 1000.0);
-    line
+    let took = entry.took.unwrap_or_default();
+    format!("{at} {entry} in {:.1} ms\n", took.as_secs_f64() * 1000.0)
 }
 
 /// What a client sent, without what a terminal would take for a command.
@@ -265,6 +258,8 @@ fn print(text: &str) -> ExitCode {
 }
 
 struct Options {
+    directory: Option<PathBuf>,
+    certs: Option<PathBuf>,
     listen: SocketAddr,
     authority: Option<String>,
     identity: SocketAddr,
@@ -277,10 +272,17 @@ struct Options {
     anywhere: bool,
 }
 
+/// What the arguments ask for.
+enum Wanted {
+    Emulator(Box<Options>),
+    Text(&'static str),
+}
+
 impl Options {
-    /// `None` where help is asked for.
-    fn parse(mut args: Parser) -> Result<Option<Self>, String> {
+    fn parse(mut args: Parser) -> Result<Wanted, String> {
         let mut options = Self {
+            directory: None,
+            certs: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
             authority: None,
             identity: SocketAddr::from(([127, 0, 0, 1], 8445)),
@@ -295,6 +297,8 @@ impl Options {
         let (mut certificate, mut key) = (None, None);
         while let Some(arg) = args.next().map_err(|error| error.to_string())? {
             match arg {
+                Arg::Long("directory") => options.directory = Some(path(&mut args)?),
+                Arg::Long("certs") => options.certs = Some(path(&mut args)?),
                 Arg::Long("listen") => options.listen = address("--listen", &mut args)?,
                 Arg::Long("identity") => options.identity = address("--identity", &mut args)?,
                 Arg::Long("authority") => {
@@ -310,7 +314,8 @@ impl Options {
                 Arg::Long("arc-key-dir") => options.arc_key_dir = Some(path(&mut args)?),
                 Arg::Long("quiet") => options.quiet = true,
                 Arg::Long("dangerous-listen-anywhere") => options.anywhere = true,
-                Arg::Long("help") | Arg::Short('h') => return Ok(None),
+                Arg::Long("help") | Arg::Short('h') => return Ok(Wanted::Text(USAGE)),
+                Arg::Long("print-sample") => return Ok(Wanted::Text(sample::TOML)),
                 other => return Err(other.unexpected().to_string()),
             }
         }
@@ -320,7 +325,7 @@ impl Options {
             (Some(_), None) => return Err("--tls-cert wants --tls-key too".to_owned()),
             (None, Some(_)) => return Err("--tls-key wants --tls-cert too".to_owned()),
         };
-        options.consistent().map(|()| Some(options))
+        options.consistent().map(|()| Wanted::Emulator(Box::new(options)))
     }
 
     fn consistent(&self) -> Result<(), String> {
@@ -344,11 +349,6 @@ impl Options {
             }
         }
         Ok(())
-    }
-
-    fn has_directory(&self) -> bool {
-        // joined when the directory can be loaded
-        false
     }
 
     /// What did not start, with the argument that it was given by.

@@ -6,7 +6,7 @@ use crate::emulator::request::{Asked, short_grant};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 /// So many entries are kept; older ones are forgotten, but stay counted.
@@ -67,6 +67,8 @@ pub struct Entry {
     pub headers: Vec<(String, String)>,
     /// The status answered; none while the answer is pending, and none where the connection was cut instead.
     pub status: Option<u16>,
+    /// How long the answer took, by the emulator's clock; what a fault does to the body is not counted.
+    pub took: Option<Duration>,
     /// The AADSTS number answered.
     pub aadsts: Option<u32>,
     /// The `error` value answered.
@@ -95,6 +97,7 @@ impl Entry {
             user: asked.user().map(short),
             headers: HEADERS.iter().filter_map(kept).collect(),
             status: None,
+            took: None,
             aadsts: None,
             error: None,
         }
@@ -232,13 +235,14 @@ impl Journal {
         number
     }
 
-    pub(crate) fn answered(&self, number: u64, asked: &Asked, answer: &Answer) {
+    pub(crate) fn answered(&self, number: u64, at: SystemTime, asked: &Asked, answer: &Answer) {
         let mut state = self.state.lock();
         let first = state.entries.front().map_or(number, |entry| entry.number);
         let index = number.checked_sub(first).and_then(|i| usize::try_from(i).ok());
         let entry = index.and_then(|index| state.entries.get_mut(index));
         if let Some(entry) = entry.filter(|entry| entry.number == number) {
             entry.status = Some(answer.status.as_u16());
+            entry.took = at.duration_since(asked.at).ok();
             entry.aadsts = answer.aadsts;
             entry.error = answer.error.as_deref().map(short);
             // Some are known only once they have been served.

@@ -146,7 +146,7 @@ impl Service {
         for (name, value) in &fault.headers {
             answer.headers.insert(name, value.clone());
         }
-        core.journal.answered(number, &asked, &answer);
+        core.journal.answered(number, core.time.now(), &asked, &answer);
         if let (Some(observer), Some(entry)) = (&core.observer, core.journal.entry(number)) {
             observer.tell(&entry);
         }

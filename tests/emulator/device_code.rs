@@ -1,4 +1,5 @@
 //! Device codes as the polling client sees them; the pages have tests of their own.
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 use crate::support::*;
 use entra_broker::emulator::{Emulator, sample};
@@ -58,7 +59,7 @@ async fn who_polls_too_fast_is_told_to_slow_down_and_has_to() {
     let clock = Clock::new();
     let emulator = clock.builder().in_memory();
     let started = start(&emulator).await;
-    let mut error = async |after: u64| {
+    let error = async |after: u64| {
         clock.advance(Duration::from_secs(after));
         poll(&emulator, code(&started)).await.json()["error"].as_str().unwrap().to_owned()
     };

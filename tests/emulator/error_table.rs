@@ -1,4 +1,5 @@
 //! The errors that Entra documents, each provoked: by a request, unless no directory can cause it.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use crate::browser::*;
 use crate::signer::*;

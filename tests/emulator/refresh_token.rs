@@ -1,4 +1,5 @@
 //! Refresh tokens: what they are bound to, how long they live, and who can end them.
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 use crate::support::*;
 use entra_broker::emulator::{App, Emulator, Policy, RefreshRotation, Requirement, User, sample};

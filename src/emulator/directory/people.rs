@@ -7,11 +7,13 @@ use crate::emulator::directory::{Directory, lower};
 impl Directory {
     /// Adds a user to the tenant with the domain of the user's name, or replaces the user of this name; `false` where no tenant has that
     /// domain.
-    pub fn add_user(&self, user: User) -> bool {
+    pub fn add_user(&self, mut user: User) -> bool {
         let mut state = self.state.write();
         let known =
             state.tenants.values().any(|tenant| tenant.domains.iter().any(|domain| domain == user.domain()));
         if known {
+            // What was revoked stays so.
+            user.revoked = state.users.get(&user.name).map_or(0, |before| before.revoked);
             state.users.insert(user.name.clone(), user);
         }
         known
