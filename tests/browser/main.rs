@@ -85,7 +85,7 @@ async fn a_user_signs_in_to_a_web_app() {
     assert!(redeem(&emulator, &app, &called.parameters()).await["refresh_token"].is_string());
 
     // Consent, declined and then given; the session knows the user by now.
-    let more = [("scope", "openid email Mail.Read https://vault.azure.net/user_impersonation")];
+    let more = [("scope", "openid email Mail.Read https://database.windows.net/user_impersonation")];
     client.goto(&request(&emulator, &app, &more)).await.unwrap();
     browser.sees("Permissions requested", "consent").await;
     browser.press("Decline").await;

@@ -109,13 +109,13 @@ async fn an_old_sign_in_is_renewed_where_a_policy_wants_that() {
 async fn consent_is_asked_for_everything_and_kept() {
     let emulator = Emulator::in_memory();
     let mut browser = Browser::new(&emulator);
-    let scope = "openid email offline_access Mail.Read https://vault.azure.net/user_impersonation";
+    let scope = "openid email offline_access Mail.Read https://database.windows.net/user_impersonation";
     let path = request(&[("scope", scope)]);
     let page = browser.through(&path, "alice", &[]).await;
     assert_eq!(page.title(), "Permissions requested");
     assert_eq!(page.buttons(), ["Accept", "Decline"]);
     for said in
-        ["Sample web app", "Mail.Read", "https://vault.azure.net", "user_impersonation", "email address"]
+        ["Sample web app", "Mail.Read", "https://database.windows.net", "user_impersonation", "email address"]
     {
         assert!(page.text.contains(said), "{said}");
     }
@@ -127,7 +127,7 @@ async fn consent_is_asked_for_everything_and_kept() {
     redeem(&emulator, &again).await;
     let body = redeem(&emulator, &done).await;
     assert_eq!(body["scope"], "Mail.Read openid email");
-    assert_eq!(refreshed(&emulator, &body, "https://vault.azure.net/user_impersonation").await.status, 200);
+    assert_eq!(refreshed(&emulator, &body, "https://database.windows.net/user_impersonation").await.status, 200);
     redeem(&emulator, &browser.open(&path).await).await;
     // Alice's consent is hers alone.
     let page = Browser::new(&emulator).through(&path, "bob", &[]).await;
