@@ -1,13 +1,13 @@
 //! A local token service and managed-identity endpoint, for examples and tests.
 //!
 //! **This is not Microsoft Entra ID, and nothing here protects anything.** It speaks Entra's protocol as far as a client needs it,
-//! hands a token to everyone who knows a secret that stands in its source, and listens on loopback addresses only, unless it is told to be dangerous. Its tokens
-//! open no door in Azure. Never let a service trust its keys outside of a test.
+//! hands a token to everyone who knows a secret that stands in its source, and listens on loopback addresses only, unless it is told to
+//! be dangerous. Its tokens open no door in Azure. Never let a service trust its keys outside of a test.
 //!
-//! An [`Emulator`] starts within milliseconds, with its [`sample`] directory of tenants, apps and identities, and ends when the last
-//! clone is dropped. While it runs, its [`Directory`] can be changed, [`Faults`] make it misbehave, and a [`Journal`] tells what it
-//! was asked. With [`Emulator::in_memory`] and [`Emulator::call`] it needs no socket, and with [`Builder::time`] it runs on a clock
-//! of the test's own.
+//! An [`Emulator`] starts within milliseconds, with its [`sample`] directory of tenants, users, apps and identities, and ends when the
+//! last clone is dropped. While it runs, its [`Directory`] can be changed, its [`Clock`] moved, [`Faults`] make it misbehave, and a
+//! [`Journal`] tells what it was asked. With [`Emulator::in_memory`] and [`Emulator::call`] it needs no socket, and with
+//! [`Builder::time`] it runs on a clock of the test's own. The example `emulator` is all of this as a program, for other languages.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -28,12 +28,23 @@
 //!
 //! # What it serves
 //!
-//! - the token endpoint, with the client credentials grant and a secret, in the form or as HTTP Basic
-//! - the sign-in pages: authorize, consent, policies, device codes, admin consent, signing out; they need no script
-//! - discovery, instance discovery and signing keys
+//! - the token endpoint, v2 and v1: client credentials, authorization codes with PKCE, refresh tokens, device codes, on behalf of, and user name
+//!   with password. Apps prove themselves with a secret (in the form, or as HTTP Basic), with an assertion that a registered certificate
+//!   signed (PS256 or RS256), or with another issuer's token that they trust: [`FederatedCredential`], [`Issuer`]
+//! - the sign-in pages: authorize, consent, [policies](Policy), device codes, admin consent, signing out; they need no script
+//! - discovery, instance discovery and signing keys, which can be rotated
 //! - managed identity, as the instance metadata service (`/metadata/identity/oauth2/token`), App Service (`/msi/token`), Azure Arc
 //!   (`/arc/token`), Cloud Shell (`/cloudshell`), Azure ML (`/ml/token`) and Service Fabric (`/sf/token`)
 //! - [control] below `/_emulator/`, for tests in other languages: directory, faults, clock, journal and keys
+//!
+//! A token has the v1 or the v2 shape as its [`Resource`] wants, whichever endpoint was asked; issuers and documents begin with the name by
+//! which the service was asked, unless [`Builder::authority`] gives it one.
+//!
+//! # What it does not
+//!
+//! Personal accounts, B2C, SAML, implicit and hybrid answers, group and role claims by assignment, encrypted tokens, certificate-bound
+//! tokens, and the longer life of tokens under continuous access evaluation: a client that can do it (`cp1`) is told so (`xms_cc`), and its
+//! tokens live as long as all others.
 //!
 //! Errors carry the AADSTS numbers and the shape of Entra's; their wording is the emulator's own.
 
@@ -51,7 +62,6 @@ mod ids;
 mod journal;
 mod jws;
 mod keys;
-
 mod request;
 pub mod sample;
 mod server;
@@ -71,7 +81,6 @@ pub use directory::{
 };
 pub use faults::{Fault, FaultId, Faults};
 pub use journal::{Entry, Journal};
-
 pub use service::Broken;
 
 use bytes::Bytes;
