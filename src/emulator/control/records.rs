@@ -142,6 +142,7 @@ fn to_json(entry: &Entry) -> Value {
         "user": entry.user,
         "headers": headers.collect::<Map<_, _>>(),
         "status": entry.status,
+        "took_ms": entry.took.map(|took| took.as_secs_f64() * 1000.0),
         "aadsts": entry.aadsts,
         "error": entry.error,
     })
