@@ -1,5 +1,7 @@
 //! Whatever is sent, and wherever to: there is an answer, in the shape of the place, and never a panic.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
+
 use crate::support::*;
 use bytes::Bytes;
 use entra_broker::emulator::{Emulator, Endpoint, sample};
