@@ -30,7 +30,7 @@
 //! | feature | what it adds | what it costs |
 //! |---|---|---|
 //! | none | secret and managed identity, cache, refresh engine | reqwest with rustls |
-//! | `emulator` | a local Entra for examples and tests | axum, hyper's server, maud, rcgen, tokio-rustls |
+//! | `emulator` | a local Entra for examples and tests | axum, hyper's server, jsonwebtoken, maud, rcgen, tokio-rustls, toml, x509-parser |
 
 mod authority;
 mod broker;

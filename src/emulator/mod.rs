@@ -1,8 +1,8 @@
 //! A local token service and managed-identity endpoint, for examples and tests.
 //!
 //! **This is not Microsoft Entra ID, and nothing here protects anything.** It speaks Entra's protocol as far as a client needs it,
-//! hands a token to everyone who knows a secret that stands in its source, and listens on loopback addresses only, unless it is told to be dangerous. Its tokens
-//! open no door in Azure. Never let a service trust its keys outside of a test.
+//! hands a token to everyone who knows a secret that stands in its source, and listens on loopback addresses only, unless it is told
+//! to be dangerous. Its tokens open no door in Azure. Never let a service trust its keys outside of a test.
 //!
 //! An [`Emulator`] starts within milliseconds, with its [`sample`] directory of tenants, apps and identities, and ends when the last
 //! clone is dropped. While it runs, its [`Directory`] can be changed, [`Faults`] make it misbehave, and a [`Journal`] tells what it
@@ -28,14 +28,27 @@
 //!
 //! # What it serves
 //!
-//! - the token endpoint, with the client credentials grant and a secret, in the form or as HTTP Basic
-//! - the sign-in pages: authorize, consent, policies, device codes, admin consent, signing out; they need no script
-//! - discovery, instance discovery and signing keys
+//! - the token endpoint, for client credentials, authorization codes with PKCE, refresh tokens, device codes, on-behalf-of and
+//!   passwords. A client shows a secret (in the form or as HTTP Basic), a certificate's assertion (PS256 or RS256) or another issuer's
+//!   token; a public client shows nothing. The resource chooses between v1 and v2 tokens; `/oauth2/token` and `/oauth2/authorize`,
+//!   the v1 endpoints, are there as well
+//! - the sign-in pages: authorize, consent, policies, device codes, admin consent, signing out; they need no script, and answer by
+//!   query, fragment or form
+//! - discovery, instance discovery and signing keys, which can be rotated
 //! - managed identity, as the instance metadata service (`/metadata/identity/oauth2/token`), App Service (`/msi/token`), Azure Arc
 //!   (`/arc/token`), Cloud Shell (`/cloudshell`), Azure ML (`/ml/token`) and Service Fabric (`/sf/token`)
 //! - [control] below `/_emulator/`, for tests in other languages: directory, faults, clock, journal and keys
 //!
-//! Errors carry the AADSTS numbers and the shape of Entra's; their wording is the emulator's own.
+//! It holds what [`sample::TOML`] describes, or a [`Directory`] that was [loaded](Directory::load) from a file of that form or built
+//! in Rust. Errors carry the AADSTS numbers and the shape of Entra's; their wording is the emulator's own.
+//!
+//! # As a program
+//!
+//! The crate's example of this name serves it to tests in any language, with the sample or a file; `--help` tells the rest:
+//!
+//! ```text
+//! cargo run --features emulator --example emulator -- --ca-out ca.pem
+//! ```
 
 mod answer;
 mod body;
@@ -51,7 +64,6 @@ mod ids;
 mod journal;
 mod jws;
 mod keys;
-
 mod request;
 pub mod sample;
 mod server;
@@ -71,7 +83,6 @@ pub use directory::{
 };
 pub use faults::{Fault, FaultId, Faults};
 pub use journal::{Entry, Journal};
-
 pub use service::Broken;
 
 use bytes::Bytes;
@@ -129,6 +140,10 @@ impl Emulator {
     /// # Errors
     ///
     /// When no listener can be opened, or there is no tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what was opened.
     pub async fn start() -> io::Result<Self> {
         Self::builder().start().await
     }
