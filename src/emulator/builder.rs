@@ -148,8 +148,13 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for an address that is not loopback, an authority that is no http or https origin, and for a certificate or key that cannot be used; else when a listener
-    /// cannot be opened, a certificate or a file for Azure Arc not be made, or there is no tokio runtime.
+    /// `InvalidInput` for an address that is not loopback, an authority that is no http or https origin, and for a certificate or key
+    /// that cannot be used; else when a listener cannot be opened, a certificate or a file for Azure Arc not be made, or there is no
+    /// tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what was opened.
     pub async fn start(self) -> io::Result<Emulator> {
         let identity = match &self.given {
             Some((chain, key)) => Some(Identity::given(chain, key)?),

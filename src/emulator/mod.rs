@@ -47,6 +47,14 @@
 //! tokens live as long as all others.
 //!
 //! Errors carry the AADSTS numbers and the shape of Entra's; their wording is the emulator's own.
+//!
+//! # As a program
+//!
+//! The crate's example of this name serves it to tests in any language, with the sample or a file; `--help` tells the rest:
+//!
+//! ```text
+//! cargo run --features emulator --example emulator -- --ca-out ca.pem
+//! ```
 
 mod answer;
 mod body;
@@ -138,6 +146,10 @@ impl Emulator {
     /// # Errors
     ///
     /// When no listener can be opened, or there is no tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what was opened.
     pub async fn start() -> io::Result<Self> {
         Self::builder().start().await
     }

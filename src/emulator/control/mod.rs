@@ -21,6 +21,9 @@
 //! | DELETE | `/_emulator/journal` | forgets it |
 //! | POST | `/_emulator/keys` | `{"rotate": true}` signs with a new key, `{"retire": true}` publishes no older one; both together in this order |
 //!
+//! The journal answers with `entries`, with the number of the `last` of them, which is what to ask `after` next, with how many requests
+//! `arrived` in all, and how many connections faults `refused`. Its times are the emulator's clock's.
+//!
 //! Bodies are JSON and say so in `content-type`. A mistake is answered with status 400 and
 //! `{"error": "no tenant \"contoso.tets\" in this directory", "field": "apps[0].tenant", "line": 3, "column": 14}`. A web page of another
 //! origin is refused. Whoever reaches the emulator may do all of this: it protects nothing, here as elsewhere.

@@ -213,7 +213,7 @@ impl Directory {
         state.identities.len() < before
     }
 
-    /// Sets what App Service's endpoint wants in `X-IDENTITY-HEADER`.
+    /// Sets what App Service's endpoint wants in `X-IDENTITY-HEADER`, and Azure ML's and Service Fabric's in `secret`.
     pub fn set_app_service_header(&self, value: &str) {
         value.clone_into(&mut self.state.write().app_service_header);
     }
