@@ -157,7 +157,7 @@ impl Clock {
         })
     }
 
-    /// Stops it. It can still be moved.
+    /// Stops it. It can still be moved. A request that a fault delays waits until somebody moves it.
     ///
     /// # Errors
     ///

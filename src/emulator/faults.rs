@@ -1,6 +1,7 @@
 //! Faults: answers that are late, wrong, broken or missing, on command.
 
 use crate::emulator::Endpoint;
+use crate::emulator::directory::Directory;
 use crate::emulator::request::{Asked, short_grant as short};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -34,6 +35,8 @@ pub struct Fault {
     pub(crate) grant_type: Option<String>,
     pub(crate) user: Option<String>,
     pub(crate) left: Option<u64>,
+    /// How many requests met it.
+    pub(crate) met: u64,
     pub(crate) action: Action,
     pub(crate) delay: Duration,
     pub(crate) status: Option<u16>,
@@ -69,6 +72,7 @@ impl Fault {
             grant_type: None,
             user: None,
             left: None,
+            met: 0,
             action: Action::Answer,
             delay: Duration::ZERO,
             status: None,
@@ -84,7 +88,7 @@ impl Fault {
         self
     }
 
-    /// Only requests whose path names this tenant, in this spelling.
+    /// Only requests whose path names this tenant, by its id or a domain of it, or by this very word.
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
         self
@@ -226,7 +230,7 @@ impl Fault {
             && self.drip.is_none()
     }
 
-    fn matches(&self, asked: &Asked) -> bool {
+    fn matches(&self, asked: &Asked, directory: &Directory) -> bool {
         let same = |wanted: &Option<String>, found: Option<&str>| {
             let found = found.unwrap_or_default();
             wanted.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(found))
@@ -237,10 +241,16 @@ impl Fault {
             let mut asked_for = scopes.map(|s| s.strip_suffix("/.default").unwrap_or(s));
             asked_for.any(|found| bare(found) == bare(wanted))
         });
+        let tenant = self.tenant.as_deref().is_none_or(|wanted| {
+            let found = asked.tenant().unwrap_or_default();
+            let id = || directory.tenant_id(wanted);
+            wanted.eq_ignore_ascii_case(found)
+                || id().is_some_and(|id| directory.tenant_id(found) == Some(id))
+        });
         let path = self.path.as_ref();
         self.endpoint == asked.endpoint
             && same(&self.client, asked.client_id())
-            && same(&self.tenant, asked.tenant())
+            && tenant
             && same(&self.user, asked.user())
             && same(
                 &self.grant_type.as_deref().map(short).map(str::to_owned),
@@ -262,6 +272,7 @@ impl Fault {
 
     /// Counts a use down.
     fn use_up(&mut self) {
+        self.met += 1;
         if let Some(left) = &mut self.left {
             *left -= 1;
         }
@@ -357,13 +368,13 @@ impl Faults {
     }
 
     /// The fault that this request meets, its delay the sum of all that match, and one use of each counted.
-    pub(crate) fn meet(&self, asked: &Asked) -> Option<Fault> {
+    pub(crate) fn meet(&self, asked: &Asked, directory: &Directory) -> Option<Fault> {
         let mut list = self.0.lock();
         let mut met: Option<Fault> = None;
         let mut delay = Duration::ZERO;
         for (_, fault) in &mut list.faults {
             let only_delays = fault.only_delays();
-            if (!only_delays && met.is_some()) || !fault.matches(asked) {
+            if (!only_delays && met.is_some()) || !fault.matches(asked, directory) {
                 continue;
             }
             fault.use_up();

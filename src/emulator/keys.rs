@@ -108,7 +108,7 @@ impl Keys {
     /// emulators.
     pub(crate) fn start() -> Self {
         static FIRST: OnceLock<Slot> = OnceLock::new();
-        Self(Mutex::new(vec![FIRST.get_or_init(generate).clone()]))
+        Self(Mutex::new(vec![FIRST.get_or_init(|| search(2)).clone()]))
     }
 
     pub(crate) fn rotate(&self) {
@@ -153,13 +153,29 @@ pub(crate) async fn ready(mut slot: Slot) -> Result<Arc<SigningKey>, EntraError>
     key.ok().and_then(|key| key.clone()).ok_or_else(|| EntraError::internal("no signing key could be made"))
 }
 
-/// A plain thread, since there may be no async runtime yet. Should it fail, its sender is dropped and all who wait are told.
 pub(crate) fn generate() -> Slot {
+    search(1)
+}
+
+/// Plain threads, since there may be no async runtime yet. Should all fail, their sender is dropped and all who wait are told.
+///
+/// A key is found by luck, sooner or later: of two threads that search, one is sooner.
+fn search(threads: usize) -> Slot {
     let (sender, slot) = watch::channel(None);
-    let _ = std::thread::Builder::new().name("emulator-key".to_owned()).spawn(move || {
-        if let Some(key) = SigningKey::generate() {
-            sender.send_replace(Some(Arc::new(key)));
-        }
-    });
+    let sender = Arc::new(sender);
+    for _ in 0..threads {
+        let sender = Arc::clone(&sender);
+        let _ = std::thread::Builder::new().name("emulator-key".to_owned()).spawn(move || {
+            if let Some(key) = SigningKey::generate() {
+                sender.send_if_modified(|found| {
+                    let first = found.is_none();
+                    if first {
+                        *found = Some(Arc::new(key));
+                    }
+                    first
+                });
+            }
+        });
+    }
     slot
 }

@@ -118,7 +118,7 @@ impl Service {
     ) -> Result<Response<Body>, Broken> {
         let core = &self.core;
         if control::is_control(parts.uri.path()) {
-            let answer = control::serve(core, endpoint, &parts, body.as_ref());
+            let answer = control::serve(core, endpoint, &parts, body.as_ref()).await;
             return Ok(self.send(answer, &Fault::on(endpoint), parts.method == Method::HEAD));
         }
         let asked = Arc::new(Asked::new(
@@ -131,7 +131,7 @@ impl Service {
         if let Some(user) = core.who(&asked) {
             asked.user_is(&user);
         }
-        let fault = core.faults.meet(&asked);
+        let fault = core.faults.meet(&asked, &core.directory);
         let fault = fault.unwrap_or_else(|| Fault::on(endpoint));
         if matches!(fault.action, Action::Refuse) {
             core.journal.refuse();

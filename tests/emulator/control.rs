@@ -412,3 +412,45 @@ async fn a_delayed_answer_comes_once_the_clock_is_moved_over_a_socket() {
     }
     assert_eq!(waiting.await.unwrap(), 503);
 }
+
+#[tokio::test]
+async fn a_workload_gets_its_issuers_token_and_an_app_trust_in_it() {
+    let emulator = Emulator::in_memory();
+    let (issuer, subject) = ("https://oidc.cluster.test/", "system:serviceaccount:shop:orders");
+    obeyed(&emulator, "PATCH", "directory", json!({"issuers": [{"url": issuer}]})).await;
+    let trust = json!({"client_id": sample::CERT_APP, "issuer": issuer, "subject": subject});
+    obeyed(&emulator, "POST", "directory/actions", json!({"add_federated": trust})).await;
+    let minted = json!({"issuer": issuer, "subject": subject});
+    let assertion = obeyed(&emulator, "POST", "assertions", minted).await["assertion"].clone();
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", sample::CERT_APP),
+        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+        ("client_assertion", assertion.as_str().unwrap()),
+        ("scope", STORAGE_SCOPE),
+    ];
+    assert_eq!(ask(&emulator, post(TOKEN_PATH, &form)).await.status, 200);
+    obeyed(&emulator, "POST", "directory/actions", json!({"remove_federated": trust})).await;
+    ask(&emulator, post(TOKEN_PATH, &form)).await.is_entra_error(400, "invalid_request", 70021);
+
+    let unknown = json!({"issuer": "https://other.test", "subject": "x"});
+    assert_eq!(drive(&emulator, "POST", "assertions", unknown).await.status, 404);
+    refused(&emulator, "POST", "assertions", json!({"issuer": issuer}), "subject").await;
+    assert_eq!(drive(&emulator, "GET", "assertions", Value::Null).await.status, 405);
+    let pem = json!({"add_certificate": {"client_id": sample::CERT_APP, "pem": "no certificate"}});
+    refused(&emulator, "POST", "directory/actions", pem, "add_certificate.pem").await;
+}
+
+#[tokio::test]
+async fn a_fault_for_a_tenant_meets_it_by_id_and_by_domain_and_counts_whom_it_met() {
+    for (wanted, path) in [("contoso.test", sample::TENANT), (sample::TENANT, "CONTOSO.test")] {
+        let emulator = Emulator::in_memory();
+        obeyed(&emulator, "POST", "faults", json!({"tenant": wanted, "status": 503})).await;
+        let path = TOKEN_PATH.replace(sample::TENANT, path);
+        assert_eq!(ask(&emulator, post(&path, &good())).await.status, 503);
+        let elsewhere = TOKEN_PATH.replace(sample::TENANT, sample::OTHER_TENANT);
+        assert_eq!(ask(&emulator, post(&elsewhere, &good())).await.status, 200);
+        let faults = obeyed(&emulator, "GET", "faults", Value::Null).await;
+        assert_eq!(faults["faults"][0]["met"], 1);
+    }
+}

@@ -113,13 +113,32 @@ async fn a_directory_that_cannot_be_used_is_an_error_at_the_start() {
 }
 
 #[tokio::test]
-async fn user_assigned_identities_and_other_versions_are_refused() {
+async fn a_user_assigned_identity_is_found_by_each_of_its_ids_and_named_in_the_answer() {
     let keys = Scratch::new();
     let emulator = emulator(&keys);
-    let selecting = format!("{ARC}&client_id={}", sample::USER_IDENTITY);
-    let answer = identify(&emulator, get(&selecting, &[METADATA])).await;
-    assert_eq!(answer.status, 404);
-    assert!(answer.json()["error_description"].as_str().unwrap().contains("Identity not found"));
+    for (name, id) in [
+        ("client_id", sample::USER_IDENTITY),
+        ("object_id", sample::USER_IDENTITY_OBJECT_ID),
+        ("msi_res_id", sample::USER_IDENTITY_RESOURCE_ID),
+    ] {
+        let path = format!("{ARC}&{name}={id}");
+        let (_, contents) = key(&identify(&emulator, get(&path, &[METADATA])).await);
+        let shown = format!("Basic {contents}");
+        let answer = identify(&emulator, get(&path, &[METADATA, ("authorization", &shown)])).await;
+        assert_eq!(answer.claims()["oid"], sample::USER_IDENTITY_OBJECT_ID);
+        assert_eq!(answer.json()[name], id);
+    }
+    let path = format!("{ARC}&client_id=99999999-0000-0000-0000-000000000000");
+    let (_, contents) = key(&identify(&emulator, get(&path, &[METADATA])).await);
+    let shown = format!("Basic {contents}");
+    let answer = identify(&emulator, get(&path, &[METADATA, ("authorization", &shown)])).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["error"].as_str()), (404, Some("not_found")));
+}
+
+#[tokio::test]
+async fn other_versions_and_requests_without_the_header_are_refused() {
+    let keys = Scratch::new();
+    let emulator = emulator(&keys);
     let wrong = ARC.replace("2020-06-01", "2018-02-01");
     assert_eq!(identify(&emulator, get(&wrong, &[METADATA])).await.status, 400);
     assert_eq!(identify(&emulator, get(ARC, &[])).await.json()["error"], "bad_request_102");

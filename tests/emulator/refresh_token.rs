@@ -116,6 +116,31 @@ async fn who_only_signs_in_gets_a_token_that_can_do_nothing_else() {
 }
 
 #[tokio::test]
+async fn the_user_info_endpoint_knows_the_id_tokens_subject() {
+    let clock = Clock::new();
+    let emulator = with_consent(clock.builder().in_memory());
+    let body = sign_in(&emulator).await;
+    let discovery = format!("/{}/v2.0/.well-known/openid-configuration", sample::TENANT);
+    let document = ask(&emulator, get(&discovery, &[])).await.json();
+    let place = document["userinfo_endpoint"].as_str().unwrap().replace(emulator.authority(), "");
+    let show = async |token: &str| {
+        ask(&emulator, get(&place, &[("authorization", &format!("Bearer {token}"))])).await
+    };
+    let token = body["access_token"].as_str().unwrap();
+    let id = claims(body["id_token"].as_str().unwrap());
+    let info = show(token).await.json();
+    assert_eq!((&info["sub"], info["name"].as_str()), (&id["sub"], Some("Alice")));
+    let storage = ask(&emulator, post(TOKEN_PATH, &good())).await.token();
+    for wrong in [storage.as_str(), body["id_token"].as_str().unwrap(), "nonsense", &token[..token.len() - 4]]
+    {
+        assert_eq!(show(wrong).await.status, 401);
+    }
+    assert_eq!(ask(&emulator, get(&place, &[])).await.status, 401);
+    clock.advance(Duration::from_secs(3600));
+    assert_eq!(show(token).await.status, 401);
+}
+
+#[tokio::test]
 async fn a_refresh_gives_a_new_refresh_token_and_the_old_one_keeps_working() {
     let emulator = with_consent(Emulator::in_memory());
     let first = refresh_token(&sign_in(&emulator).await);

@@ -1,13 +1,15 @@
 //! What an administrator does to one thing.
 
 use crate::emulator::control::refusal::Refused;
-use crate::emulator::directory::Directory;
 use crate::emulator::directory::file::fields::{Field, Table};
 use crate::emulator::directory::file::node::{Kind, Mistake};
+use crate::emulator::directory::{Certificate, Directory, FederatedCredential};
 use http::StatusCode;
 
 /// The names that [`act`] knows.
 const ACTIONS: &[&str] = &[
+    "add_certificate",
+    "add_federated",
     "add_secret",
     "add_service_principal",
     "assign",
@@ -16,6 +18,8 @@ const ACTIONS: &[&str] = &[
     "expire_secret",
     "grant_role",
     "remove_app",
+    "remove_certificate",
+    "remove_federated",
     "remove_identity",
     "remove_resource",
     "remove_secret",
@@ -99,6 +103,24 @@ impl<'a> Action<'a> {
                 let (client, secret) = (self.text("client_id")?, self.text("secret")?);
                 Box::new(move || directory.remove_secret(client, secret))
             }
+            "add_certificate" => {
+                let (client, pem) = (self.text("client_id")?, self.table.need("pem")?);
+                let certificate = Certificate::from_pem(pem.text()?);
+                let certificate = certificate.map_err(|error| pem.wrong(error.to_string()))?;
+                Box::new(move || directory.add_certificate(client, certificate))
+            }
+            "remove_certificate" => {
+                let (client, thumbprint) = (self.text("client_id")?, self.text("thumbprint")?);
+                Box::new(move || directory.remove_certificate(client, thumbprint))
+            }
+            "add_federated" => {
+                let (client, credential) = (self.text("client_id")?, self.federated()?);
+                Box::new(move || directory.add_federated(client, credential))
+            }
+            "remove_federated" => {
+                let (client, credential) = (self.text("client_id")?, self.federated()?);
+                Box::new(move || directory.remove_federated(client, &credential))
+            }
             "set_app_enabled" => {
                 let (client, enabled) = (self.text("client_id")?, self.flag("enabled")?);
                 Box::new(move || directory.set_app_enabled(client, enabled))
@@ -170,6 +192,14 @@ impl<'a> Action<'a> {
                 Box::new(move || directory.add_consent(&tenant, client, user, resource, scopes.into_iter()))
             }
             _ => Box::new(|| false),
+        })
+    }
+
+    fn federated(&mut self) -> Result<FederatedCredential, Mistake> {
+        let credential = FederatedCredential::new(self.text("issuer")?, self.text("subject")?);
+        Ok(match self.table.take("audience") {
+            Some(audience) => credential.audience(audience.text()?),
+            None => credential,
         })
     }
 

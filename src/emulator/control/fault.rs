@@ -183,6 +183,7 @@ pub(super) fn to_json(id: FaultId, fault: &Fault) -> Value {
         "grant_type": fault.grant_type,
         "user": fault.user,
         "times": fault.left,
+        "met": fault.met,
         "delay": (!fault.delay.is_zero()).then_some(fault.delay.as_secs_f64()),
         "status": fault.status,
         "headers": (!fault.headers.is_empty()).then(|| headers.collect::<Map<_, _>>()),

@@ -19,6 +19,7 @@
 //! | POST | `/_emulator/clock` | moves it: `{"advance": 3600}` or `{"set": "2026-01-09T02:02:12Z"}`, stops it: `{"freeze": true}`, lets it go on: `{"resume": true}` |
 //! | GET | `/_emulator/journal` | what was asked; `?after=17&limit=100`, and only those with `endpoint`, `path` (its end), `tenant`, `client_id`, `grant_type`, `user`, `status`, `aadsts` |
 //! | DELETE | `/_emulator/journal` | forgets it |
+//! | POST | `/_emulator/assertions` | a token of one of the directory's issuers, for a federated credential: `{"issuer": "https://…", "subject": "…"}`, with `audience` where it is not `api://AzureADTokenExchange`; answers `{"assertion": "…"}` |
 //! | POST | `/_emulator/keys` | `{"rotate": true}` signs with a new key, `{"retire": true}` publishes no older one; both together in this order |
 //!
 //! The journal answers with `entries`, with the number of the `last` of them, which is what to ask `after` next, with how many requests
@@ -55,6 +56,9 @@
 //! | `set_user_enabled` | `user`, `enabled` |
 //! | `set_password` | `user`, `password` |
 //! | `add_secret`, `expire_secret`, `remove_secret` | `client_id`, `secret` |
+//! | `add_certificate` | `client_id`, `pem` |
+//! | `remove_certificate` | `client_id`, `thumbprint` (SHA-1 or SHA-256, hexadecimal) |
+//! | `add_federated`, `remove_federated` | `client_id`, `issuer`, `subject`, and `audience` where it is not the usual one |
 //! | `set_app_enabled` | `client_id`, `enabled` |
 //! | `remove_app`, `remove_identity` | `client_id` |
 //! | `add_service_principal`, `remove_service_principal`, `withdraw_consent` | `tenant`, `client_id` |
@@ -77,8 +81,9 @@ mod refusal;
 
 use crate::emulator::Endpoint;
 use crate::emulator::answer::Answer;
+use crate::emulator::directory::TOKEN_EXCHANGE;
 use crate::emulator::directory::file::fields::Field;
-use crate::emulator::directory::file::node::Node;
+use crate::emulator::directory::file::node::{Mistake, Node};
 use crate::emulator::service::Core;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, HeaderName};
@@ -98,6 +103,7 @@ const PLACES: &[(&str, &[&str], &str)] = &[
     ("/faults/{id}", &["DELETE"], "removes a fault"),
     ("/clock", &["GET", "POST"], "what time it is; moves, stops or resumes the clock"),
     ("/journal", &["GET", "DELETE"], "what was asked (after, limit, filters); forgets it"),
+    ("/assertions", &["POST"], "a token of one of the directory's issuers"),
     ("/keys", &["POST"], "rotates or retires signing keys"),
 ];
 
@@ -107,8 +113,12 @@ pub(crate) fn is_control(path: &str) -> bool {
 }
 
 /// Answers a control request; `body` is `None` where it was too long to be read.
-pub(crate) fn serve(core: &Core, endpoint: Endpoint, parts: &Parts, body: Option<&Bytes>) -> Answer {
-    let answer = gate::check(core, endpoint, parts, body).and_then(|body| route(core, parts, body));
+pub(crate) async fn serve(core: &Core, endpoint: Endpoint, parts: &Parts, body: Option<&Bytes>) -> Answer {
+    let answer = match gate::check(core, endpoint, parts, body) {
+        Ok(body) if is_assertions(parts) => assertion(core, body).await,
+        Ok(body) => route(core, parts, body),
+        Err(refusal) => Err(refusal),
+    };
     let answer = answer.unwrap_or_else(|refusal| refusal.answer());
     answer
         .header(CACHE_CONTROL, "no-store")
@@ -176,6 +186,28 @@ fn route(core: &Core, parts: &Parts, body: &str) -> Result<Answer, Refusal> {
         }
         (_, segments) => return elsewhere(method, segments),
     })
+}
+
+fn is_assertions(parts: &Parts) -> bool {
+    parts.method == Method::POST && parts.uri.path().trim_end_matches('/') == format!("{BELOW}/assertions")
+}
+
+/// What a workload gets from its own issuer. The one answer that has to wait: for the issuer's key.
+async fn assertion(core: &Core, body: &str) -> Result<Answer, Refusal> {
+    let [issuer, subject, audience] = {
+        let read = || -> Result<[String; 3], Mistake> {
+            let node = Node::json(body)?;
+            let mut table = Field::root(&node).table()?;
+            let (issuer, subject) = (table.need("issuer")?.text()?, table.need("subject")?.text()?);
+            let audience = table.text("audience")?.unwrap_or_else(|| TOKEN_EXCHANGE.to_owned());
+            table.done()?;
+            Ok([issuer.to_owned(), subject.to_owned(), audience])
+        };
+        read().map_err(|mistake| Refusal::of(mistake, body))?
+    };
+    let token = core.federated_token(&issuer, &subject, &audience).await;
+    let token = token.map_err(|error| Refusal::new(StatusCode::NOT_FOUND, error.to_string()))?;
+    Ok(Answer::ok(&json!({"assertion": token})))
 }
 
 /// A place that is not there, or one that does not take this method.

@@ -46,19 +46,26 @@ async fn token(
     if !asked.query.get("api-version").is_some_and(|version| VERSIONS.contains(&version)) {
         return Err(bad("invalid_request", "The api-version is not supported: 2020-06-01 is."));
     }
-    // The agent has no user-assigned identities, or does not serve them; one of a version that serves them says this, too, of an
-    // identity that the machine was not given.
-    if select(&asked, &["client_id", "object_id", "msi_res_id"])?.is_some() {
-        let message = "Identity not found: Azure Arc has the system-assigned identity only";
-        return Err(EntraError::plain(StatusCode::NOT_FOUND, "not_found", message));
-    }
+    // As the newer agents have it; the older ones have the system-assigned identity only.
+    let selected = select(&asked, &["client_id", "object_id", "msi_res_id"])?;
     let keys = &core.identity.arc_keys;
     let shown = asked.header("authorization").and_then(basic);
     if !shown.is_some_and(|shown| keys.take(shown, core.time.now())) {
         return keys.challenge(core.time.now());
     }
-    let given = serve(&core, Wanted { selected: None, resource, refused: None }).await?;
-    Ok(Answer::ok(&given.strings(resource)))
+    let given = serve(&core, Wanted { selected, resource, refused: None }).await.map_err(|error| {
+        let unknown = selected.is_some() && error.code().is_none();
+        let not_found = || EntraError::plain(StatusCode::NOT_FOUND, "not_found", "Identity not found");
+        if unknown { not_found() } else { error }
+    })?;
+    let mut body = given.strings(resource);
+    if selected.is_some() {
+        // Clients throw a token away that does not say whose it is.
+        body["client_id"] = json!(given.identity.client_id);
+        body["object_id"] = json!(given.identity.object_id);
+        body["msi_res_id"] = json!(given.identity.resource_id);
+    }
+    Ok(Answer::ok(&body))
 }
 
 /// What stands behind the scheme. It is the key as it is, and no name with a password.

@@ -5,6 +5,7 @@ use crate::emulator::directory::Place;
 use crate::emulator::error::EntraError;
 use crate::emulator::request::Asked;
 use crate::emulator::service::Core;
+use crate::emulator::token_service::user_info;
 use axum::Extension;
 use axum::extract::State;
 use http::header::CACHE_CONTROL;
@@ -45,7 +46,7 @@ pub(crate) async fn configuration(
         "device_authorization_endpoint": format!("{base}/oauth2/v2.0/devicecode"),
         "end_session_endpoint": format!("{base}/oauth2/v2.0/logout"),
         "jwks_uri": format!("{base}/discovery/v2.0/keys"),
-        "userinfo_endpoint": "https://graph.microsoft.com/oidc/userinfo",
+        "userinfo_endpoint": format!("{}{}", asked.authority, user_info::PATH),
         "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
         "response_modes_supported": ["query", "fragment", "form_post"],
         "response_types_supported": ["code", "id_token", "code id_token", "id_token token"],
@@ -87,7 +88,7 @@ pub(crate) async fn v1_configuration(
         "device_authorization_endpoint": format!("{base}/oauth2/devicecode"),
         "end_session_endpoint": format!("{base}/oauth2/logout"),
         "jwks_uri": format!("{base}/discovery/keys"),
-        "userinfo_endpoint": format!("{base}/openid/userinfo"),
+        "userinfo_endpoint": format!("{}{}", asked.authority, user_info::PATH),
         "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
         "response_modes_supported": ["query", "fragment", "form_post"],
         "response_types_supported": ["code", "id_token", "code id_token", "token id_token", "token"],
@@ -101,7 +102,6 @@ pub(crate) async fn v1_configuration(
         "http_logout_supported": true,
         "frontchannel_logout_supported": true,
         "microsoft_multi_refresh_token": true,
-        "check_session_iframe": format!("{base}/oauth2/checksession"),
         "tenant_region_scope": null,
         "cloud_instance_name": "microsoftonline.com",
         "cloud_graph_host_name": "graph.windows.net",

@@ -83,8 +83,14 @@ impl Presented {
                 && self.audiences.iter().any(|audience| audience.eq_ignore_ascii_case(&credential.audience))
         };
         Err(if credentials.iter().any(alike) {
-            let what = format!("subject '{}' with case-sensitive matching", echo(&self.subject));
-            self.unmatched(7002138, &what)
+            let (what, value) = if by_issuer.is_empty() {
+                ("issuer", &self.issuer)
+            } else if by_subject.is_empty() {
+                ("subject", &self.subject)
+            } else {
+                ("audience", &self.audiences.join(", "))
+            };
+            self.unmatched(7002138, &format!("{what} '{}' with case-sensitive matching", echo(value)))
         } else if by_issuer.is_empty() {
             self.unmatched(700211, &format!("issuer '{}'", echo(&self.issuer)))
         } else if by_subject.is_empty() {
@@ -197,9 +203,19 @@ impl Emulator {
     ///
     /// Nothing is lost when the future is dropped.
     pub async fn federated_token(&self, issuer: &str, subject: &str, audience: &str) -> io::Result<String> {
-        let core = &self.0.service.core;
+        self.0.service.core.federated_token(issuer, subject, audience).await
+    }
+}
+
+impl Core {
+    pub(crate) async fn federated_token(
+        &self,
+        issuer: &str,
+        subject: &str,
+        audience: &str,
+    ) -> io::Result<String> {
         let failed = |kind, message: &str| io::Error::new(kind, message.to_owned());
-        let known = core.directory.issuer(issuer);
+        let known = self.directory.issuer(issuer);
         let known =
             known.ok_or_else(|| failed(io::ErrorKind::NotFound, "the directory has no such issuer"))?;
         let key = known.signing().await;
@@ -207,7 +223,7 @@ impl Emulator {
             failed(io::ErrorKind::InvalidInput, "the issuer has public keys only and cannot sign")
         })?;
         let key = key.map_err(|error| io::Error::other(error.numbered()))?;
-        let now = core.time.now();
+        let now = self.time.now();
         let claims = json!({
             "iss": issuer,
             "sub": subject,

@@ -15,6 +15,7 @@ mod refresh_token;
 pub(crate) mod review;
 pub(crate) mod scopes;
 pub(crate) mod token;
+mod user_info;
 mod user_tokens;
 mod v1;
 
@@ -51,12 +52,13 @@ pub(crate) fn router() -> Router<Arc<Core>> {
             get(discovery::v1_configuration).options(preflight),
         )
         .route("/{tenant}/discovery/keys", get(discovery::v1_keys).options(preflight))
+        .route(user_info::PATH, get(user_info::user_info).post(user_info::user_info).options(preflight))
         .merge(sign_in::router())
 }
 
 /// Whether scripts of any web page may read what is answered here: what single-page apps ask for.
 pub(crate) fn is_cross_origin(path: &str) -> bool {
-    ["/token", "/.well-known/openid-configuration", "/keys", "/discovery/instance"]
+    ["/token", "/userinfo", "/.well-known/openid-configuration", "/keys", "/discovery/instance"]
         .iter()
         .any(|end| path.ends_with(end))
 }
