@@ -127,7 +127,10 @@ async fn consent_is_asked_for_everything_and_kept() {
     redeem(&emulator, &again).await;
     let body = redeem(&emulator, &done).await;
     assert_eq!(body["scope"], "Mail.Read openid email");
-    assert_eq!(refreshed(&emulator, &body, "https://database.windows.net/user_impersonation").await.status, 200);
+    assert_eq!(
+        refreshed(&emulator, &body, "https://database.windows.net/user_impersonation").await.status,
+        200
+    );
     redeem(&emulator, &browser.open(&path).await).await;
     // Alice's consent is hers alone.
     let page = Browser::new(&emulator).through(&path, "bob", &[]).await;
