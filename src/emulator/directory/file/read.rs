@@ -230,7 +230,7 @@ impl<'a> Reader<'a> {
             user.admin = table.flag("admin", false)?;
             user.enabled = table.flag("enabled", true)?;
             table.finish()?;
-            user.revoked = self.state.users.get(&user.name).map_or(0, |before| before.revoked);
+            user.revoked = self.state.revoked(&user.name);
             self.state.users.insert(user.name.clone(), user);
         }
         Ok(())
