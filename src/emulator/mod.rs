@@ -28,7 +28,8 @@
 //!
 //! # What it serves
 //!
-//! - the token endpoint, with the client credentials grant and a secret, in the form or as HTTP Basic
+//! - the token endpoint, v2 and v1: client credentials, authorization code, refresh token, device code, on behalf of and password, with a
+//!   secret, a certificate's assertion, a federated credential, or as a public client
 //! - the sign-in pages: authorize, consent, policies, device codes, admin consent, signing out; they need no script
 //! - discovery, instance discovery and signing keys
 //! - managed identity, as the instance metadata service (`/metadata/identity/oauth2/token`), App Service (`/msi/token`), Azure Arc
@@ -51,7 +52,6 @@ mod ids;
 mod journal;
 mod jws;
 mod keys;
-
 mod request;
 pub mod sample;
 mod server;
@@ -71,7 +71,6 @@ pub use directory::{
 };
 pub use faults::{Fault, FaultId, Faults};
 pub use journal::{Entry, Journal};
-
 pub use service::Broken;
 
 use bytes::Bytes;
