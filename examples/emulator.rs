@@ -67,8 +67,6 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<ExitCode, String> {
-    // Before anything is said, so that who has read the line can end the program.
-    let end = end()?;
     let log = (!options.quiet).then(Log::start);
     let sampled = options.directory.is_none();
     let emulator = start(&options, log.as_ref().map(|log| log.lines.clone())).await?;
@@ -79,6 +77,9 @@ async fn run(options: Options) -> Result<ExitCode, String> {
         }
         _ => None,
     };
+    // Before anything is said, so that who has read the line can end the program; and not before a file was read that may be a pipe
+    // in which nothing comes: until here a signal ends the program as it ends any other.
+    let end = end()?;
     complain("emulator: this is not Entra, and everyone who reaches it gets tokens\n");
     match (ca_file, emulator.ca_pem()) {
         (Some(path), _) => complain(&format!("emulator: clients have to trust {}\n", path.display())),
@@ -231,6 +232,12 @@ fn read(argument: &str, path: &Path) -> Result<Vec<u8>, String> {
 
 /// The whole file or none: who waits for it to appear can read it at once.
 fn write(path: &Path, contents: &str) -> io::Result<()> {
+    // What a link leads to is written, and not put in its place.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        // `/dev/null` would be a file from then on, where the program may do that.
+        return fs::write(path, contents);
+    }
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".{}", std::process::id()));
     let unfinished = path.with_file_name(name);

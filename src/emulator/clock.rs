@@ -64,8 +64,9 @@ impl fmt::Display for ClockError {
 
 impl std::error::Error for ClockError {}
 
-/// A clock shows no time after this, in seconds since 1970: the last day of the year 9999 ends there, and the calendars with it.
-const LAST: u64 = 253_402_300_799;
+/// A clock shows no time after this, in seconds since 1970: on the last but one day of the year 9999 the calendar ends that spells
+/// it, `jiff::Timestamp::MAX`.
+const LAST: u64 = 253_402_207_200;
 
 #[expect(clippy::disallowed_methods, reason = "the one place where the emulator reads the real clock")]
 fn real() -> SystemTime {

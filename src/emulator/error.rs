@@ -102,6 +102,10 @@ impl EntraError {
             .saying(format!("The request body must contain the following parameter: '{parameter}'."))
     }
 
+    pub(crate) fn too_long(parameter: &str) -> Self {
+        Self::aadsts(90100).saying(format!("The parameter '{parameter}' is too long."))
+    }
+
     /// A plausible error for a bare HTTP status.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         let mut error = match status.as_u16() {

@@ -15,6 +15,9 @@ use url::form_urlencoded;
 /// The longest body that is read; Entra's own limit is of this order.
 pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
 
+/// The longest value of a parameter that is remembered or taken apart. Entra does not take longer URLs either.
+const LONGEST: usize = 16 * 1024;
+
 /// Names and values of a query or a form, in their order.
 #[derive(Default)]
 pub(crate) struct Params(Vec<(String, String)>);
@@ -41,6 +44,13 @@ impl Params {
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(found, _)| found == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// A parameter that is longer than codes, tokens and pages are remembered with.
+    pub(crate) fn too_long(&self) -> Option<&'static str> {
+        ["state", "scope", "nonce", "claims", "login_hint", "sid", "redirect_uri"]
+            .into_iter()
+            .find(|name| self.get(name).is_some_and(|value| value.len() > LONGEST))
     }
 
     /// The v1 authorize endpoint wants no resource of who only signs in.
@@ -118,6 +128,11 @@ impl Asked {
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         header(&self.headers, name)
+    }
+
+    /// Whether the v1 token endpoint is asked.
+    pub(crate) fn is_v1_token(&self) -> bool {
+        self.endpoint == Endpoint::TokenService && self.path.ends_with("/oauth2/token")
     }
 
     /// A cookie's value.

@@ -55,6 +55,9 @@ fn what_an_app_cannot_have_is_told_apart() {
         Certificate::from_pem(open),
         Err(InvalidCertificate::Malformed(_) | InvalidCertificate::Missing)
     ));
+    // A key in one line, as environment variables have it, is not repeated.
+    let in_one_line = Certificate::from_pem(&key.replace('\n', " ")).unwrap_err();
+    assert!(in_one_line.to_string().len() < 100, "{in_one_line}");
     assert_eq!(Certificate::from_pem(SHORT), Err(InvalidCertificate::ShortKey(1024)));
 
     let elliptic = rcgen::generate_simple_self_signed(["app.test".to_owned()]).unwrap();

@@ -29,6 +29,24 @@ fn code(started: &Value) -> &str {
 }
 
 #[tokio::test]
+async fn nothing_is_remembered_or_taken_apart_that_is_longer_than_a_url() {
+    let emulator = Emulator::in_memory();
+    // Compared with each other, as many resources as fit into a body would hold up everyone else for minutes.
+    let resources: Vec<String> = (0..100_000).map(|n| format!("{n:x}/r")).collect();
+    let claims = format!("{{\"x\":\"{}\"}}", "x".repeat(20_000));
+    for (name, value) in [("scope", resources.join(" ")), ("claims", claims)] {
+        let mut form =
+            vec![("client_id", sample::PUBLIC_APP), ("scope", "User.Read"), ("grant_type", "password")];
+        form.retain(|(known, _)| *known != name);
+        form.push((name, &value));
+        for path in [START, TOKEN_PATH] {
+            let answer = ask(&emulator, post(path, &form)).await;
+            answer.is_entra_error(400, "invalid_request", 90100);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_device_gets_two_codes_and_is_told_what_to_say() {
     let emulator = Emulator::in_memory();
     let body = start(&emulator).await;

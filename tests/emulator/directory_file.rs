@@ -410,6 +410,9 @@ async fn a_directory_takes_anothers_place_at_once_and_revoked_sessions_stay_revo
     ask(&emulator, post(TOKEN_PATH, &form)).await.is_entra_error(400, "invalid_grant", 50173);
     emulator.directory().replace(Directory::new());
     ask(&emulator, post(TOKEN_PATH, &good())).await.is_entra_error(400, "invalid_request", 90002);
+    // Nor do they come back to life with a user who was away.
+    emulator.directory().replace(Directory::sample());
+    ask(&emulator, post(TOKEN_PATH, &form)).await.is_entra_error(400, "invalid_grant", 50173);
 }
 
 #[test]

@@ -136,7 +136,11 @@ async fn a_v1_answer_for_a_user_has_all_tokens_and_is_refreshed_for_other_resour
     ];
     let body = ask(&emulator, post(path, &form)).await.json();
     assert_eq!(body["scope"], "user_impersonation");
-    assert!(body["id_token"].is_string());
+    // The id token is of the endpoint's version, as its document says.
+    let id = claims(body["id_token"].as_str().unwrap());
+    let document = ask(&emulator, get("/contoso.test/.well-known/openid-configuration", &[])).await.json();
+    assert_eq!((&id["iss"], &id["ver"]), (&document["issuer"], &serde_json::json!("1.0")));
+    assert_eq!((&id["upn"], &id["preferred_username"]), (&sample::ALICE.into(), &serde_json::Value::Null));
     let refresh = body["refresh_token"].as_str().unwrap();
     let form = [
         ("grant_type", "refresh_token"),

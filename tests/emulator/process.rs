@@ -174,6 +174,46 @@ async fn an_unread_log_holds_nothing_up() {
     assert_eq!(running.end("-TERM").await.0.code(), Some(0));
 }
 
+fn fifo(scratch: &Scratch, name: &str) -> String {
+    let path = scratch.path().join(name).to_str().unwrap().to_owned();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    path
+}
+
+#[tokio::test]
+async fn a_file_that_never_ends_does_not_keep_it_from_ending() {
+    let scratch = Scratch::new();
+    let path = fifo(&scratch, "directory.toml");
+    let mut child = spawn(&["--directory", &path]);
+    // It opens once the program reads, and nothing is ever written.
+    let open = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(path));
+    let writer = soon(open).await.unwrap().unwrap();
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(!soon(child.wait()).await.unwrap().success());
+    drop(writer);
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_written_to_and_not_replaced() {
+    let scratch = Scratch::new();
+    let path = fifo(&scratch, "ca.pem");
+    let reader = path.clone();
+    let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(reader));
+    let running = Running::start(&["--ca-out", &path]).await;
+    assert!(soon(read).await.unwrap().unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+    assert!(!std::fs::metadata(&path).unwrap().is_file());
+    assert_eq!(running.end("-TERM").await.0.code(), Some(0));
+
+    let file = scratch.write("linked.pem", "");
+    let link = scratch.path().join("link.pem");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let running = Running::start(&["--ca-out", link.to_str().unwrap()]).await;
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+    assert!(link.is_symlink());
+    assert_eq!(running.end("-TERM").await.0.code(), Some(0));
+}
+
 #[tokio::test]
 async fn help_is_printed() {
     let output = soon(spawn(&["--help"]).wait_with_output()).await.unwrap();

@@ -236,6 +236,11 @@ async fn a_user_who_was_revoked_removed_or_disabled_gets_nothing_more() {
     assert_eq!(refresh(&emulator, &token).await.status, 200);
     assert!(directory.remove_user(sample::ALICE));
     refresh(&emulator, &token).await.is_entra_error(400, "invalid_grant", 50034);
+    // Somebody else has the name now.
+    assert!(directory.add_user(User::new(sample::ALICE)));
+    refresh(&emulator, &token).await.is_entra_error(400, "invalid_grant", 50173);
+    let token = refresh_token(&sign_in(&emulator).await);
+    assert_eq!(refresh(&emulator, &token).await.status, 200);
 }
 
 #[tokio::test]

@@ -219,4 +219,9 @@ async fn the_sessions_cookie_is_for_this_emulator_and_stays_on_tls() {
         assert!(cookie.starts_with("entra-emulator-1=") && cookie.contains("; Path=/; "), "{cookie}");
         assert_eq!(cookie.ends_with("; Secure"), secure);
     }
+    // No port in it, and no other character than names of cookies have.
+    let emulator = Emulator::builder().authority("https://login.test").in_memory();
+    let page = Browser::new(&emulator).through(&path, "alice", &[]).await;
+    let cookie = page.headers["set-cookie"].to_str().unwrap();
+    assert!(cookie.starts_with("entra-emulator-443="), "{cookie}");
 }

@@ -80,7 +80,8 @@ impl Certificate {
     pub fn from_pem(pem: &str) -> Result<Self, InvalidCertificate> {
         match CertificateDer::pem_slice_iter(pem.as_bytes()).next() {
             None => Err(InvalidCertificate::Missing),
-            Some(Err(error)) => Err(InvalidCertificate::Malformed(error.to_string())),
+            // The error repeats what it read, which may be a key.
+            Some(Err(_)) => Err(InvalidCertificate::Malformed("it is not well-formed PEM".to_owned())),
             Some(Ok(der)) => Self::from_der(&der),
         }
     }

@@ -65,6 +65,8 @@ pub(crate) struct State {
     issuers: BTreeMap<String, Issuer>,
     /// By user principal name.
     users: BTreeMap<String, User>,
+    /// How often the sessions of a user were revoked who is not there any more.
+    gone: BTreeMap<String, u64>,
     policies: Vec<Policy>,
     resources: Vec<Resource>,
     identities: Vec<ManagedIdentity>,
@@ -100,6 +102,12 @@ pub(crate) struct Principal {
 impl State {
     fn new() -> Self {
         Self { lifetime: LIFETIME, device_interval: DEVICE_INTERVAL, ..Self::default() }
+    }
+
+    /// How often the sessions of the user of this name were revoked, also if somebody else had that name: what was revoked stays so.
+    fn revoked(&self, name: &str) -> u64 {
+        let present = self.users.get(name).map(|user| user.revoked);
+        present.or_else(|| self.gone.get(name).copied()).unwrap_or_default()
     }
 
     /// The id of the tenant with this id or domain.

@@ -12,16 +12,18 @@ impl Directory {
         let known =
             state.tenants.values().any(|tenant| tenant.domains.iter().any(|domain| domain == user.domain()));
         if known {
-            // What was revoked stays so.
-            user.revoked = state.users.get(&user.name).map_or(0, |before| before.revoked);
+            user.revoked = state.revoked(&user.name);
             state.users.insert(user.name.clone(), user);
         }
         known
     }
 
-    /// Removes a user. Refresh tokens of that user answer AADSTS50034 from now on.
+    /// Removes a user. Refresh tokens of that user answer AADSTS50034 from now on, and AADSTS50173 once there is a user of this name again:
+    /// that is somebody else.
     pub fn remove_user(&self, name: &str) -> bool {
-        self.state.write().users.remove(&lower(name)).is_some()
+        let mut state = self.state.write();
+        let removed = state.users.remove(&lower(name));
+        removed.map(|user| state.gone.insert(user.name, user.revoked + 1)).is_some()
     }
 
     /// Disables a user, or enables the user again.

@@ -43,7 +43,9 @@ fn begin(
         // On failure, too: it says which question is answered, not how.
         always: vec![("admin_consent", "True".to_owned())],
     };
-    let scopes = scopes(&target.app).and_then(|scopes| Scopes::parse(&scopes.0).map(|_| scopes));
+    let short = asked.query.too_long().map_or(Ok(()), |name| Err(EntraError::too_long(name)));
+    let scopes = short.and_then(|()| scopes(&target.app));
+    let scopes = scopes.and_then(|scopes| Scopes::parse(&scopes.0).map(|_| scopes));
     let (scope, echoed) = match scopes {
         Ok(scopes) => scopes,
         Err(error) => return callback.refuse(asked, &error),

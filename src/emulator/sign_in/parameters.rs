@@ -12,9 +12,6 @@ use crate::emulator::token_service::grants::Challenge;
 use crate::emulator::token_service::scopes::Scopes;
 use http::Method;
 
-/// The longest value of a parameter. Pages are remembered with them, and Entra does not take longer URLs either.
-const LONGEST: usize = 16 * 1024;
-
 /// The parameters, from where this method has them.
 pub(crate) fn sent(asked: &Asked) -> &Params {
     if asked.method == Method::POST { &asked.form } else { &asked.query }
@@ -139,12 +136,8 @@ fn flow(
     now: std::time::SystemTime,
 ) -> Result<Flow, EntraError> {
     let params = sent(asked);
-    let too_long = |name: &&str| params.get(name).is_some_and(|value| value.len() > LONGEST);
-    if let Some(name) = ["state", "scope", "nonce", "claims", "login_hint", "sid", "redirect_uri"]
-        .iter()
-        .find(|name| too_long(name))
-    {
-        return Err(EntraError::aadsts(90100).saying(format!("The parameter '{name}' is too long.")));
+    if let Some(name) = params.too_long() {
+        return Err(EntraError::too_long(name));
     }
     let required = |name| params.get(name).ok_or_else(|| EntraError::missing(name));
     response_type(required("response_type")?)?;

@@ -8,6 +8,7 @@ use crate::emulator::token_service::grants::{Bounded, SignedIn, opaque};
 use http::header::SET_COOKIE;
 use parking_lot::Mutex;
 use std::time::Duration;
+use url::Url;
 
 /// How long a sign-in is good for other apps: Entra's default for a session that does not outlive the browser.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -95,8 +96,8 @@ impl Core {
 
     /// With the port in its name, since browsers do not tell the ports of one host apart.
     fn cookie_name(&self) -> String {
-        let port = self.authority.rsplit(':').next().unwrap_or_default();
-        format!("entra-emulator-{port}")
+        let port = Url::parse(&self.authority).ok().and_then(|url| url.port_or_known_default());
+        format!("entra-emulator-{}", port.unwrap_or_default())
     }
 
     /// An answer with the session's cookie.

@@ -31,6 +31,9 @@ pub(crate) async fn start(
 ) -> Result<Answer, EntraError> {
     let path = asked.tenant().unwrap_or_default();
     let place = core.directory.place(path)?;
+    if let Some(name) = asked.form.too_long() {
+        return Err(EntraError::too_long(name));
+    }
     let (client_id, app) = core.named_app(&asked)?;
     let scope = asked.form.get("scope").ok_or_else(|| EntraError::missing("scope"))?;
     Scopes::parse(scope)?;
@@ -91,8 +94,8 @@ pub(crate) async fn redeem(core: &Core, asked: &Asked, place: Place) -> Result<A
             DeviceState::Redeemed => Poll::Refused(54005),
             DeviceState::Approved(signed_in) => Poll::Approved(Box::new((device.clone(), signed_in.clone()))),
             DeviceState::Pending => {
-                if last.is_some_and(|last| since(last) + TOLERANCE < device.interval) {
-                    device.interval += SLOWER;
+                if last.is_some_and(|last| since(last).saturating_add(TOLERANCE) < device.interval) {
+                    device.interval = device.interval.saturating_add(SLOWER);
                     return Poll::TooFast;
                 }
                 Poll::Refused(70016)

@@ -5,6 +5,7 @@ use crate::emulator::directory::Place;
 use crate::emulator::error::EntraError;
 use crate::emulator::request::Asked;
 use crate::emulator::service::Core;
+use crate::emulator::token_service::token;
 use crate::emulator::token_service::user_info;
 use axum::Extension;
 use axum::extract::State;
@@ -82,7 +83,7 @@ pub(crate) async fn v1_configuration(
 ) -> Result<Answer, EntraError> {
     let base = format!("{}/{}", asked.authority, asked.tenant().unwrap_or_default());
     Ok(published(&json!({
-        "issuer": format!("https://sts.windows.net/{}/", core.issuing(&asked)?),
+        "issuer": token::v1_issuer(&core.issuing(&asked)?),
         "token_endpoint": format!("{base}/oauth2/token"),
         "authorization_endpoint": format!("{base}/oauth2/authorize"),
         "device_authorization_endpoint": format!("{base}/oauth2/devicecode"),

@@ -77,6 +77,9 @@ async fn token(
     Extension(asked): Extension<Arc<Asked>>,
 ) -> Result<Answer, EntraError> {
     let place = core.directory.place(asked.tenant().unwrap_or_default())?;
+    if let Some(name) = asked.form.too_long() {
+        return Err(EntraError::too_long(name));
+    }
     let grant_type = asked.form.get("grant_type");
     match grant_type.ok_or_else(|| EntraError::missing("grant_type"))? {
         "client_credentials" => client_credentials::redeem(&core, &asked, place).await,

@@ -117,7 +117,7 @@ fn shape(wanted: &AccessToken<'_>) -> Value {
             "ver": "2.0",
         });
     }
-    let issuer = format!("https://sts.windows.net/{tenant}/");
+    let issuer = v1_issuer(tenant);
     json!({
         "aud": wanted.asked_as,
         "iss": issuer,
@@ -141,14 +141,23 @@ fn user_claims(wanted: &AccessToken<'_>, of: &OnBehalf<'_>) -> Value {
     if wanted.resource.v2 {
         claims["preferred_username"] = json!(user.name);
     } else {
-        let amr: &[&str] = if signed_in.fulfilled.is_empty() { &["pwd"] } else { &["pwd", "mfa"] };
-        claims["amr"] = json!(amr);
+        claims["amr"] = json!(amr(signed_in));
         claims["acr"] = json!("1");
         claims["upn"] = json!(user.name);
         claims["unique_name"] = json!(user.name);
     }
     add(&mut claims, groups(user));
     claims
+}
+
+/// The issuer of a tenant's v1 tokens, whatever the token service's address.
+pub(crate) fn v1_issuer(tenant: &str) -> String {
+    format!("https://sts.windows.net/{tenant}/")
+}
+
+/// How a user proved who he is.
+pub(crate) fn amr(signed_in: &SignedIn) -> &'static [&'static str] {
+    if signed_in.fulfilled.is_empty() { &["pwd"] } else { &["pwd", "mfa"] }
 }
 
 /// The groups, or where to ask for them if there are too many.

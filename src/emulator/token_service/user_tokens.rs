@@ -124,9 +124,16 @@ impl Core {
         sign_in: SignIn,
         minted: &Minted,
     ) -> Result<String, EntraError> {
+        // Of an access token the resource decides, of an id token the endpoint: each document's issuer is that of its id tokens.
+        let v1 = asked.is_v1_token();
+        let issuer = if v1 {
+            token::v1_issuer(grant.tenant)
+        } else {
+            format!("{}/{}/v2.0", asked.authority, grant.tenant)
+        };
         let mut claims = json!({
             "aud": grant.app.client_id,
-            "iss": format!("{}/{}/v2.0", asked.authority, grant.tenant),
+            "iss": issuer,
             "iat": unix_seconds(minted.from),
             "nbf": unix_seconds(minted.from),
             "exp": unix_seconds(minted.expires()),
@@ -136,9 +143,14 @@ impl Core {
             "tid": grant.tenant,
             "sid": grant.signed_in.sid,
             "uti": token::uti(),
-            "ver": "2.0",
+            "ver": if v1 { "1.0" } else { "2.0" },
         });
-        if sign_in.profile {
+        if v1 {
+            claims["amr"] = json!(token::amr(grant.signed_in));
+            claims["name"] = json!(user.display_name);
+            claims["unique_name"] = json!(user.name);
+            claims["upn"] = json!(user.name);
+        } else if sign_in.profile {
             claims["name"] = json!(user.display_name);
             claims["preferred_username"] = json!(user.name);
         }

@@ -100,10 +100,13 @@ impl Directory {
 
     fn put(&self, mut next: State) {
         let mut state = self.state.write();
+        // Else sessions that were revoked would come back to life, now or with a later directory that has the user again.
         for (name, user) in &mut next.users {
-            // Else sessions that were revoked would come back to life.
-            user.revoked = user.revoked.max(state.users.get(name).map_or(0, |before| before.revoked));
+            user.revoked = user.revoked.max(state.revoked(name));
         }
+        next.gone = std::mem::take(&mut state.gone);
+        let revoked = state.users.values().filter(|user| user.revoked > 0);
+        next.gone.extend(revoked.map(|user| (user.name.clone(), user.revoked)));
         *state = next;
     }
 

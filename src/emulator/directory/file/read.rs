@@ -144,6 +144,11 @@ impl<'a> Reader<'a> {
 
     fn resources(&mut self, fields: &[Field<'_>]) -> Result<(), Mistake> {
         let mut seen = Seen::default();
+        // Where each one stands that is there: with a search for each of many, requests would wait for minutes.
+        let mut places = BTreeMap::new();
+        for (index, resource) in self.state.resources.iter().enumerate() {
+            places.entry(bare(&resource.identifier)).or_insert(index);
+        }
         for field in fields {
             let mut table = field.table()?;
             let identifier = table.need("identifier")?;
@@ -183,7 +188,8 @@ impl<'a> Reader<'a> {
             resource.enabled = table.flag("enabled", true)?;
             table.finish()?;
             let resources = &mut self.state.resources;
-            match resources.iter_mut().find(|found| bare(&found.identifier) == bare(&resource.identifier)) {
+            // None stands twice in one text, so that those added need no place.
+            match places.get(&bare(&resource.identifier)).and_then(|index| resources.get_mut(*index)) {
                 Some(found) => *found = resource,
                 None => resources.push(resource),
             }
@@ -230,7 +236,7 @@ impl<'a> Reader<'a> {
             user.admin = table.flag("admin", false)?;
             user.enabled = table.flag("enabled", true)?;
             table.finish()?;
-            user.revoked = self.state.users.get(&user.name).map_or(0, |before| before.revoked);
+            user.revoked = self.state.revoked(&user.name);
             self.state.users.insert(user.name.clone(), user);
         }
         Ok(())
