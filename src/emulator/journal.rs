@@ -12,8 +12,11 @@ use tokio::sync::watch;
 /// So many entries are kept; older ones are forgotten, but stay counted.
 const KEPT: usize = 100_000;
 
-/// The longest text that an entry keeps of a parameter or header, so that a hostile client cannot fill the memory.
+/// The longest text that an entry keeps of a parameter or header.
 const LONGEST: usize = 512;
+
+/// So many bytes of such texts are kept; of entries with long ones fewer are, so that a hostile client cannot fill the memory.
+const BYTES: usize = 64 * 1024 * 1024;
 
 /// Headers that identify a client or a call, and none that could hold a secret.
 const HEADERS: &[&str] = &[
@@ -80,6 +83,14 @@ impl Entry {
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// The bytes of its texts, as they arrived; what is added with the answer is short.
+    fn bytes(&self) -> usize {
+        let texts = [&self.tenant, &self.client_id, &self.grant_type, &self.scope];
+        let texts = texts.into_iter().flatten().chain([&self.method, &self.path]);
+        let headers = self.headers.iter().flat_map(|(name, value)| [name, value]);
+        texts.chain(headers).map(String::len).sum()
     }
 
     fn of(number: u64, asked: &Asked) -> Self {
@@ -149,7 +160,7 @@ fn short(text: &str) -> String {
 
 /// The record of all requests that arrived, in their order.
 ///
-/// It keeps the last 100,000 of them. A request turned away by [`Fault::refuse`](crate::emulator::Fault::refuse) never arrived: it has no
+/// It keeps the last 100,000 of them, or 64 MiB of them if that is less. A request turned away by [`Fault::refuse`](crate::emulator::Fault::refuse) never arrived: it has no
 /// entry and is only counted by [`refused`](Self::refused).
 pub struct Journal {
     state: Mutex<State>,
@@ -160,6 +171,8 @@ pub struct Journal {
 #[derive(Default)]
 struct State {
     entries: VecDeque<Entry>,
+    /// The bytes of their texts.
+    bytes: usize,
     /// The number of the last entry made.
     last: u64,
     refused: usize,
@@ -177,9 +190,14 @@ impl Journal {
 
     /// The entries kept whose number is greater than this one, oldest first.
     pub fn after(&self, number: u64) -> Vec<Entry> {
+        self.find(number, usize::MAX, |_| true)
+    }
+
+    /// At most so many of the entries after this number that fulfil a condition, oldest first.
+    pub(crate) fn find(&self, after: u64, limit: usize, condition: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         let state = self.state.lock();
-        let from = state.entries.partition_point(|entry| entry.number <= number);
-        state.entries.range(from..).cloned().collect()
+        let from = state.entries.partition_point(|entry| entry.number <= after);
+        state.entries.range(from..).filter(|entry| condition(entry)).take(limit).cloned().collect()
     }
 
     /// How many requests arrived since the start or the last [`clear`](Self::clear), forgotten ones included.
@@ -207,6 +225,7 @@ impl Journal {
     pub fn clear(&self) {
         let mut state = self.state.lock();
         state.entries.clear();
+        state.bytes = 0;
         state.refused = 0;
         self.arrived.send_replace(0);
     }
@@ -226,10 +245,15 @@ impl Journal {
         let mut state = self.state.lock();
         state.last += 1;
         let number = state.last;
-        if state.entries.len() == KEPT {
-            state.entries.pop_front();
+        let entry = Entry::of(number, asked);
+        state.bytes += entry.bytes();
+        state.entries.push_back(entry);
+        while state.entries.len() > KEPT || state.bytes > BYTES {
+            let Some(oldest) = state.entries.pop_front() else {
+                break;
+            };
+            state.bytes = state.bytes.saturating_sub(oldest.bytes());
         }
-        state.entries.push_back(Entry::of(number, asked));
         // Under the lock, so that who is woken finds the entry, and a clear cannot come in between.
         self.arrived.send_modify(|arrived| *arrived += 1);
         number

@@ -100,6 +100,9 @@ fn certificate(pair: &KeyPair) -> Option<Vec<u8>> {
 /// A key that is there or will be in a moment. `None` until its thread has made it.
 pub(crate) type Slot = watch::Receiver<Option<Arc<SigningKey>>>;
 
+/// So many keys are published at most; whoever rotates more often loses the oldest.
+const PUBLISHED: usize = 16;
+
 /// All keys published, oldest first; the last one signs.
 pub(crate) struct Keys(Mutex<Vec<Slot>>);
 
@@ -113,7 +116,10 @@ impl Keys {
 
     pub(crate) fn rotate(&self) {
         let slot = generate();
-        self.0.lock().push(slot);
+        let mut slots = self.0.lock();
+        slots.push(slot);
+        let surplus = slots.len().saturating_sub(PUBLISHED);
+        slots.drain(..surplus);
     }
 
     pub(crate) fn retire(&self) {

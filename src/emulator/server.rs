@@ -197,16 +197,17 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { service, endpoint, mut crowd, .. } = self;
-        // Whether no request has come yet.
+        // Whether no request has come yet, with all of its body.
         let silent = Arc::new(AtomicBool::new(true));
         let heard = Arc::clone(&silent);
         let handler = service_fn(move |request: Request<Incoming>| {
             let service = Arc::clone(&service);
-            heard.store(false, Ordering::Relaxed);
+            let heard = Arc::clone(&heard);
             async move {
                 let (parts, body) = request.into_parts();
                 let read = timeout(PATIENCE, read(body)).await;
                 let body = read.map_err(|_| Broken::Cut)??;
+                heard.store(false, Ordering::Relaxed);
                 service.serve(endpoint, parts, body).await
             }
         });

@@ -165,3 +165,23 @@ async fn faults_can_be_narrowed_to_a_grant_or_a_user() {
     let form = [("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")];
     assert_eq!(ask(&emulator, post(TOKEN_PATH, &form)).await.status, 502);
 }
+
+#[tokio::test]
+async fn entries_with_long_texts_make_way_sooner() {
+    let emulator = Emulator::in_memory();
+    emulator.faults().add(Fault::on(Endpoint::TokenService).body("text/plain", ""));
+    let long = "x".repeat(512);
+    let names =
+        ["accept", "user-agent", "x-app-name", "x-app-ver", "x-client-cpu", "x-client-os", "x-client-sku"];
+    let headers: Vec<(&str, &str)> = names.iter().map(|name| (*name, long.as_str())).collect();
+    for _ in 0..20_000 {
+        emulator.call(Endpoint::TokenService, get("/x", &headers)).await.unwrap();
+    }
+    let entries = emulator.journal().entries();
+    // 3.6 KiB each, of 64 MiB.
+    assert!((17_000..19_000).contains(&entries.len()), "{}", entries.len());
+    assert_eq!((emulator.journal().len(), entries.last().unwrap().number), (20_000, 20_000));
+    emulator.journal().clear();
+    emulator.call(Endpoint::TokenService, get("/x", &headers)).await.unwrap();
+    assert_eq!(emulator.journal().entries().len(), 1);
+}

@@ -231,3 +231,26 @@ async fn an_observer_is_told_of_every_answer() {
     assert_eq!((second.status, second.aadsts), (Some(401), Some(7000215)));
     assert_eq!((third.number, third.endpoint, third.status), (4, Endpoint::Identity, Some(200)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_never_send_their_bodies_do_not_keep_others_out() {
+    let emulator = Emulator::start().await.unwrap();
+    let address = emulator.authority().replace("http://", "");
+    let head = format!("POST {TOKEN_PATH} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 10\r\n\r\n");
+    let mut stalled = Vec::new();
+    // More than are served at once.
+    for _ in 0..1_100 {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stalled.push(stream);
+    }
+    let client = client();
+    tokio::select! {
+        answer = send(&client, emulator.authority(), post(TOKEN_PATH, &good())) => {
+            assert_eq!(answer.unwrap().status(), 200);
+        }
+        // Less than a body is waited for where nobody else waits.
+        () = pause(20_000) => panic!("the others keep their places"),
+    }
+    drop(stalled);
+}

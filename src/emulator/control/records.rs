@@ -12,6 +12,9 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
+/// More entries than these are not given at once, whatever is asked for.
+const MOST: usize = 10_000;
+
 /// So many entries are given at once, unless another limit is asked for.
 const ENTRIES: usize = 1000;
 
@@ -100,15 +103,14 @@ pub(super) fn journal(journal: &Journal, query: &str) -> Result<Value, Refusal> 
             }
         }
     }
-    let found = journal.after(after);
-    let fits = |entry: &&Entry| filters.iter().all(|(name, value)| is(entry, name, value));
-    let entries: Vec<&Entry> = found.iter().filter(fits).take(limit).collect();
+    let fits = |entry: &Entry| filters.iter().all(|(name, value)| is(entry, name, value));
+    let entries = journal.find(after, limit.min(MOST), fits);
     Ok(json!({
         "arrived": journal.len(),
         "refused": journal.refused(),
         // What to ask `after` next.
         "last": entries.last().map_or(after, |entry| entry.number),
-        "entries": entries.into_iter().map(to_json).collect::<Vec<_>>(),
+        "entries": entries.iter().map(to_json).collect::<Vec<_>>(),
     }))
 }
 

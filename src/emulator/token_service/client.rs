@@ -95,7 +95,8 @@ impl Core {
             assertion::verify(self, asked, app, tenant, sent).await?;
             return Ok(2);
         }
-        let basic = asked.basic.as_ref().map(|(_, secret)| secret.as_str());
+        let basic = asked.basic.as_ref().filter(|(client, _)| client.eq_ignore_ascii_case(&app.client_id));
+        let basic = basic.map(|(_, secret)| secret.as_str());
         let sent = asked.form.get("client_secret").or(basic).filter(|secret| !secret.is_empty());
         let Some(sent) = sent else {
             return match proof {

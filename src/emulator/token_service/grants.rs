@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime};
 
 /// So many of each kind are kept; the oldest make room.
 const KEPT: usize = 100_000;
+/// So many of those that live for minutes, and that anyone can begin.
+const KEPT_BRIEFLY: usize = 10_000;
 
 /// How long an authorization code can be redeemed.
 pub(crate) const CODE_LIFETIME: Duration = Duration::from_secs(10 * 60);
@@ -131,13 +133,24 @@ impl<K: Eq + Hash + Clone, V> Bounded<K, V> {
 }
 
 /// All grants of one emulator.
-#[derive(Default)]
 pub(crate) struct Grants {
     sign_ins: Mutex<Bounded<String, SignedIn>>,
     codes: Mutex<Bounded<String, Code>>,
     refresh_tokens: Mutex<Bounded<String, RefreshToken>>,
     revoked_families: Mutex<Bounded<String, ()>>,
     devices: Mutex<Bounded<String, Device>>,
+}
+
+impl Default for Grants {
+    fn default() -> Self {
+        Self {
+            sign_ins: Mutex::default(),
+            codes: Mutex::new(Bounded::of(KEPT_BRIEFLY)),
+            refresh_tokens: Mutex::default(),
+            revoked_families: Mutex::default(),
+            devices: Mutex::new(Bounded::of(KEPT_BRIEFLY)),
+        }
+    }
 }
 
 impl Grants {
