@@ -119,3 +119,18 @@ async fn documents_and_issuers_have_the_name_that_the_client_used() {
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{wrong}");
     }
 }
+
+#[tokio::test]
+async fn users_of_the_directory_have_their_passwords_checked_here() {
+    let emulator = Emulator::in_memory();
+    for (user, kind) in
+        [("alice@contoso.test", "Managed"), ("alice%40CONTOSO.test", "Managed"), ("x@y.test", "Unknown")]
+    {
+        let answer = ask(&emulator, get(&format!("/common/userrealm/{user}?api-version=1.0"), &[])).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.json()["account_type"].as_str()),
+            (200, Some(kind)),
+            "{user}"
+        );
+    }
+}

@@ -8,7 +8,7 @@ use crate::emulator::service::Core;
 use crate::emulator::token_service::token;
 use crate::emulator::token_service::user_info;
 use axum::Extension;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use http::header::CACHE_CONTROL;
 use serde_json::json;
 use std::sync::Arc;
@@ -159,6 +159,22 @@ pub(crate) async fn instance(Extension(asked): Extension<Arc<Asked>>) -> Result<
             },
         ],
     })))
+}
+
+/// Where a user's password is checked: what clients ask before they send one. Here nobody is federated.
+pub(crate) async fn user_realm(
+    State(core): State<Arc<Core>>,
+    Path((_, user)): Path<(String, String)>,
+) -> Answer {
+    let domain = user.rsplit('@').next().unwrap_or_default();
+    let known = core.directory.tenant_id(domain).is_some();
+    Answer::ok(&json!({
+        "ver": "1.0",
+        "account_type": if known { "Managed" } else { "Unknown" },
+        "domain_name": domain,
+        "cloud_instance_name": "microsoftonline.com",
+        "cloud_audience_urn": "urn:federation:MicrosoftOnline",
+    }))
 }
 
 /// Keys and metadata may be kept for a day, unlike anything else that is answered.

@@ -52,6 +52,7 @@ pub(crate) fn router() -> Router<Arc<Core>> {
             get(discovery::v1_configuration).options(preflight),
         )
         .route("/{tenant}/discovery/keys", get(discovery::v1_keys).options(preflight))
+        .route("/{tenant}/userrealm/{user}", get(discovery::user_realm))
         .route(user_info::PATH, get(user_info::user_info).post(user_info::user_info).options(preflight))
         .merge(sign_in::router())
 }
