@@ -20,10 +20,12 @@ const CHAIN: usize = 5;
 
 /// A certificate that is registered with an app: what its key signs proves that it is the app.
 ///
-/// ```no_run
-/// # use entra_broker::emulator::{App, Certificate, Directory, sample};
+/// ```
+/// # use entra_broker::emulator::{Certificate, Directory, sample};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let certificate = Certificate::from_pem(&std::fs::read_to_string("app.pem")?)?;
+/// # let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256)?;
+/// # let pem = rcgen::CertificateParams::new(Vec::new())?.self_signed(&key)?.pem();
+/// let certificate = Certificate::from_pem(&pem)?;
 /// let directory = Directory::sample();
 /// assert!(directory.add_certificate(sample::CERT_APP, certificate));
 /// # Ok(())

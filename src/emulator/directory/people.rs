@@ -9,8 +9,7 @@ impl Directory {
     /// domain.
     pub fn add_user(&self, mut user: User) -> bool {
         let mut state = self.state.write();
-        let known =
-            state.tenants.values().any(|tenant| tenant.domains.iter().any(|domain| domain == user.domain()));
+        let known = state.tenant_id(user.domain()).is_some();
         if known {
             user.revoked = state.revoked(&user.name);
             state.users.insert(user.name.clone(), user);
@@ -82,12 +81,7 @@ impl Directory {
 
     /// The id of the tenant that a user is at home in.
     pub(crate) fn home_of(&self, user: &User) -> Option<String> {
-        let state = self.state.read();
-        let home = state
-            .tenants
-            .iter()
-            .find(|(_, tenant)| tenant.domains.iter().any(|domain| domain == user.domain()));
-        home.map(|(id, _)| id.clone())
+        self.tenant_id(user.domain())
     }
 
     /// Whether a user is at home or a guest in a tenant.

@@ -6,7 +6,7 @@ use crate::emulator::error::EntraError;
 use crate::emulator::request::Asked;
 use crate::emulator::service::Core;
 use crate::emulator::sign_in::callback::{Callback, Mode};
-use crate::emulator::sign_in::flow::{Flow, Prompt, Purpose};
+use crate::emulator::sign_in::flow::{Flow, Purpose};
 use crate::emulator::sign_in::pages;
 use crate::emulator::sign_in::run::Run;
 use crate::emulator::token_service::scopes::Scopes;
@@ -50,21 +50,9 @@ fn begin(
         Ok(scopes) => scopes,
         Err(error) => return callback.refuse(asked, &error),
     };
-    let flow = Flow {
-        purpose: Purpose::AdminConsent { callback, scope: echoed },
-        path: asked.tenant().unwrap_or_default().to_owned(),
-        place: target.place,
-        client_id: target.app.client_id,
-        scope,
-        claims: None,
-        prompt: Prompt::default(),
-        hint: None,
-        signed_in: None,
-        fresh: false,
-        confirmed: false,
-        consented: false,
-        begun: core.time.now(),
-    };
+    let purpose = Purpose::AdminConsent { callback, scope: echoed };
+    let path = asked.tenant().unwrap_or_default().to_owned();
+    let flow = Flow::new(purpose, path, target.place, target.app.client_id, scope, core.time.now());
     Run::new(core, asked, flow).begin()
 }
 

@@ -4,7 +4,7 @@ use crate::emulator::answer::Answer;
 use crate::emulator::error::EntraError;
 use crate::emulator::request::Asked;
 use crate::emulator::service::Core;
-use crate::emulator::sign_in::flow::{Flow, Prompt, Purpose};
+use crate::emulator::sign_in::flow::{Flow, Purpose};
 use crate::emulator::sign_in::pages;
 use crate::emulator::sign_in::run::Run;
 use crate::emulator::token_service::client::single_tenant;
@@ -75,21 +75,10 @@ impl Core {
     fn flow_of(&self, device_code: String, device: Device) -> Result<Flow, EntraError> {
         let place = self.directory.place(&device.tenant)?;
         let app = self.directory.app(&device.client_id).ok_or_else(|| EntraError::aadsts(700016))?;
-        let flow = Flow {
-            purpose: Purpose::Device(device_code),
-            path: device.tenant,
-            place,
-            client_id: device.client_id,
-            scope: device.scope,
-            claims: device.claims,
-            prompt: Prompt::default(),
-            hint: None,
-            signed_in: None,
-            fresh: false,
-            confirmed: false,
-            consented: false,
-            begun: self.time.now(),
-        };
+        let purpose = Purpose::Device(device_code);
+        let now = self.time.now();
+        let flow = Flow::new(purpose, device.tenant, place, device.client_id, device.scope, now);
+        let flow = Flow { claims: device.claims, ..flow };
         if flow.tenant().is_none() && !app.multi_tenant {
             return Err(single_tenant(&app.client_id));
         }

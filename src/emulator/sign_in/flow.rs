@@ -65,6 +65,32 @@ pub(crate) struct Prompt {
 }
 
 impl Flow {
+    /// At its beginning: nobody is signed in, and nothing is decided.
+    pub(crate) fn new(
+        purpose: Purpose,
+        path: String,
+        place: Place,
+        client_id: String,
+        scope: String,
+        begun: SystemTime,
+    ) -> Self {
+        Self {
+            purpose,
+            path,
+            place,
+            client_id,
+            scope,
+            claims: None,
+            prompt: Prompt::default(),
+            hint: None,
+            signed_in: None,
+            fresh: false,
+            confirmed: false,
+            consented: false,
+            begun,
+        }
+    }
+
     /// The tenant that was asked for, if the path names one.
     pub(crate) fn tenant(&self) -> Option<&str> {
         match &self.place {

@@ -146,27 +146,21 @@ fn flow(
     let claims = params.get("claims");
     ClaimsRequest::parse(claims)?;
     let own = |name| params.get(name).map(str::to_owned);
+    let purpose = Purpose::Code(CodeRequest {
+        callback: callback.clone(),
+        redirect_uri: target.redirect_uri.clone(),
+        spa: target.spa,
+        nonce: own("nonce"),
+        challenge: challenge(params)?,
+        client_info: params.get("client_info") == Some("1"),
+    });
+    let path = asked.tenant().unwrap_or_default().to_owned();
+    let (place, client_id) = (target.place.clone(), target.app.client_id.clone());
     Ok(Flow {
-        purpose: Purpose::Code(CodeRequest {
-            callback: callback.clone(),
-            redirect_uri: target.redirect_uri.clone(),
-            spa: target.spa,
-            nonce: own("nonce"),
-            challenge: challenge(params)?,
-            client_info: params.get("client_info") == Some("1"),
-        }),
-        path: asked.tenant().unwrap_or_default().to_owned(),
-        place: target.place.clone(),
-        client_id: target.app.client_id.clone(),
-        scope: scope.to_owned(),
         claims: claims.map(str::to_owned),
         prompt: prompt(params.get("prompt").unwrap_or_default())?,
         hint: own("login_hint").or_else(|| own("sid")),
-        signed_in: None,
-        fresh: false,
-        confirmed: false,
-        consented: false,
-        begun: now,
+        ..Flow::new(purpose, path, place, client_id, scope.to_owned(), now)
     })
 }
 

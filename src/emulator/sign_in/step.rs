@@ -76,7 +76,7 @@ impl Core {
             let reviewed = self.review(&Review { app, tenant, user: &user, wanted: &wanted })?;
             // A token is for the first resource: only its policies count.
             if permissions.is_empty() && !for_all {
-                let open = self.all_unfulfilled(&signed_in, tenant, app, &reviewed.resource, &claims);
+                let open = self.unfulfilled(&signed_in, tenant, app, &reviewed.resource, &claims);
                 let is_age = |open: &Requirement| matches!(open, Requirement::SignInFrequency(_));
                 // Who has just typed the password is not asked to do so again, however short the time allowed.
                 if let Some(open) = open.into_iter().find(|open| !(is_age(open) && flow.fresh)) {

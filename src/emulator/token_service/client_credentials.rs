@@ -5,12 +5,10 @@ use crate::emulator::directory::{Accounts, Place};
 use crate::emulator::error::{EntraError, echo};
 use crate::emulator::request::Asked;
 use crate::emulator::service::Core;
-use crate::emulator::token_service::LONG_LIVED;
 use crate::emulator::token_service::claims::ClaimsRequest;
 use crate::emulator::token_service::client::{Proof, single_tenant};
 use crate::emulator::token_service::scopes::only_resource;
 use crate::emulator::token_service::token::AccessToken;
-use serde_json::json;
 
 pub(crate) async fn redeem(core: &Core, asked: &Asked, place: Place) -> Result<Answer, EntraError> {
     let (client_id, app) = core.named_app(asked)?;
@@ -56,16 +54,5 @@ pub(crate) async fn redeem(core: &Core, asked: &Asked, place: Place) -> Result<A
             user: None,
         })
         .await?;
-
-    let seconds = minted.lifetime.as_secs();
-    let mut body = json!({
-        "token_type": "Bearer",
-        "expires_in": seconds,
-        "ext_expires_in": seconds,
-        "access_token": minted.token,
-    });
-    if minted.lifetime >= LONG_LIVED {
-        body["refresh_in"] = json!(seconds / 2);
-    }
-    Ok(Answer::ok(&body))
+    Ok(Answer::ok(&minted.answer()))
 }

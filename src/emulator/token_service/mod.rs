@@ -30,10 +30,6 @@ use axum::{Extension, Router};
 use http::StatusCode;
 use http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// From this lifetime on, Entra says when to refresh.
-pub(crate) const LONG_LIVED: Duration = Duration::from_secs(2 * 60 * 60);
 
 pub(crate) fn router() -> Router<Arc<Core>> {
     Router::new()

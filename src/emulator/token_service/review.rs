@@ -152,20 +152,8 @@ impl Core {
         Ok(Reviewed { resource, granted, missing })
     }
 
-    /// The first policy that a sign-in does not fulfil.
-    pub(crate) fn unfulfilled(
-        &self,
-        signed_in: &SignedIn,
-        tenant: &str,
-        app: &App,
-        resource: &Resource,
-        claims: &ClaimsRequest,
-    ) -> Option<Requirement> {
-        self.all_unfulfilled(signed_in, tenant, app, resource, claims).into_iter().next()
-    }
-
     /// Every policy that a sign-in does not fulfil.
-    pub(crate) fn all_unfulfilled(
+    pub(crate) fn unfulfilled(
         &self,
         signed_in: &SignedIn,
         tenant: &str,

@@ -16,6 +16,9 @@ use std::time::{Duration, SystemTime};
 /// More groups than these are not put into a token: it says where to ask for them.
 const GROUPS: usize = 200;
 
+/// From this lifetime on, Entra says when to refresh.
+const LONG_LIVED: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// An access token to be made.
 pub(crate) struct AccessToken<'a> {
     /// The address by which the token service was asked, which v2 issuers begin with.
@@ -51,6 +54,21 @@ impl Minted {
     pub(crate) fn expires(&self) -> SystemTime {
         // A lifetime beyond what the clock can hold expires at once rather than bringing the emulator down.
         self.from.checked_add(self.lifetime).unwrap_or(self.from)
+    }
+
+    /// What the answer of every grant has.
+    pub(crate) fn answer(&self) -> Value {
+        let seconds = self.lifetime.as_secs();
+        let mut body = json!({
+            "token_type": "Bearer",
+            "expires_in": seconds,
+            "ext_expires_in": seconds,
+            "access_token": self.token,
+        });
+        if self.lifetime >= LONG_LIVED {
+            body["refresh_in"] = json!(seconds / 2);
+        }
+        body
     }
 }
 

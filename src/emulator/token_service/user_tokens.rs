@@ -7,7 +7,6 @@ use crate::emulator::ids;
 use crate::emulator::request::Asked;
 use crate::emulator::service::Core;
 use crate::emulator::time::unix_seconds;
-use crate::emulator::token_service::LONG_LIVED;
 use crate::emulator::token_service::claims::ClaimsRequest;
 use crate::emulator::token_service::grants::{RefreshToken, SignedIn};
 use crate::emulator::token_service::review::Review;
@@ -57,8 +56,9 @@ impl Core {
             )));
         }
         let resource = &reviewed.resource;
-        if let Some(requirement) = self.unfulfilled(signed_in, tenant, app, resource, &grant.claims) {
-            return Err(self.refusal(requirement, resource, &grant.claims));
+        let unfulfilled = self.unfulfilled(signed_in, tenant, app, resource, &grant.claims);
+        if let Some(requirement) = unfulfilled.first() {
+            return Err(self.refusal(*requirement, resource, &grant.claims));
         }
         if !self.is_recent_enough(&grant.claims, self.time.now()) {
             return Err(EntraError::aadsts(50173));
@@ -82,16 +82,8 @@ impl Core {
                 user: Some(on_behalf),
             })
             .await?;
-        let mut body = json!({
-            "token_type": "Bearer",
-            "scope": scopes.answered(&reviewed.granted),
-            "expires_in": minted.lifetime.as_secs(),
-            "ext_expires_in": minted.lifetime.as_secs(),
-            "access_token": minted.token,
-        });
-        if minted.lifetime >= LONG_LIVED {
-            body["refresh_in"] = json!(minted.lifetime.as_secs() / 2);
-        }
+        let mut body = minted.answer();
+        body["scope"] = json!(scopes.answered(&reviewed.granted));
         if scopes.sign_in.offline_access {
             body["refresh_token"] = json!(self.refresh_token_of(&grant));
         }
