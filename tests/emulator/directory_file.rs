@@ -471,3 +471,26 @@ proptest! {
         let _ = Directory::from_json(&text.into_iter().collect::<String>());
     }
 }
+
+#[test]
+fn a_certificate_may_be_missing_where_the_file_says_so() {
+    let folder = std::env::temp_dir().join(format!("entra-broker-optional-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("sample.toml");
+    std::fs::write(&file, sample::TOML).unwrap();
+    let certificates =
+        || Directory::load(&file, None).map(|d| d.to_json()["apps"][2]["certificates"].clone());
+    assert_eq!(certificates().unwrap(), Value::Null, "the sample serves without its certificate");
+
+    let known = Directory::sample();
+    known.add_certificate(sample::CERT_APP, Signer::first().certificate());
+    let pem = known.to_json()["apps"][2]["certificates"][0].clone();
+    std::fs::write(folder.join("app.crt"), pem.as_str().unwrap()).unwrap();
+    assert_eq!(certificates().unwrap(), json!([pem]));
+    std::fs::write(folder.join("app.crt"), "no certificate").unwrap();
+    assert!(certificates().unwrap_err().to_string().contains("apps[2].certificates[0]"));
+    std::fs::remove_file(folder.join("app.crt")).unwrap();
+    std::fs::write(&file, sample::TOML.replace("optional = true", "optional = false")).unwrap();
+    assert!(certificates().unwrap_err().to_string().contains("app.crt: it cannot be read"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}

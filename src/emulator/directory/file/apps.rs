@@ -61,7 +61,7 @@ impl Reader<'_> {
         }
         for field in table.list("certificates")? {
             public(&field)?;
-            app.certificates.push(self.certificate(&field)?);
+            app.certificates.extend(self.certificate_if_there(&field)?);
         }
         for field in table.list("trusted_issuers")? {
             public(&field)?;
@@ -85,12 +85,26 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// A certificate, or a table with the name of a file that may be missing.
+    fn certificate_if_there(&self, field: &Field<'_>) -> Result<Option<Certificate>, Mistake> {
+        if !field.is_table() {
+            return self.certificate(field).map(Some);
+        }
+        let mut table = field.table()?;
+        let (file, optional) = (table.need("file")?, table.flag("optional", false)?);
+        table.finish()?;
+        match (self.beside)(file.text()?) {
+            Err(unread) if unread.is_missing && optional => Ok(None),
+            _ => self.certificate(&file).map(Some),
+        }
+    }
+
     /// A PEM text, or the name of a file with one.
     fn certificate(&self, field: &Field<'_>) -> Result<Certificate, Mistake> {
         let text = field.text()?;
         let pem = match text.contains("-----BEGIN") {
             true => text.to_owned(),
-            false => (self.beside)(text).map_err(|message| field.wrong(message))?,
+            false => (self.beside)(text).map_err(|unread| field.wrong(unread.message))?,
         };
         Certificate::from_pem(&pem).map_err(|error| field.wrong(error.to_string()))
     }
@@ -111,7 +125,7 @@ impl Reader<'_> {
                 Some(field) if field.is_table() => Some(field.node().value().to_string()),
                 Some(field) => match field.text()? {
                     text if text.trim_start().starts_with('{') => Some(text.to_owned()),
-                    name => Some((self.beside)(name).map_err(|message| field.wrong(message))?),
+                    name => Some((self.beside)(name).map_err(|unread| field.wrong(unread.message))?),
                 },
             };
             table.finish()?;

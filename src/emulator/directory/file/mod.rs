@@ -23,12 +23,21 @@ use std::path::Path;
 const LONGEST_BESIDE: usize = 1024 * 1024;
 
 /// Reads a file that the text names.
-pub(crate) type Beside<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+pub(crate) type Beside<'a> = &'a dyn Fn(&str) -> Result<String, Unread>;
+
+/// Why a file that the text names was not read.
+pub(crate) struct Unread {
+    pub(crate) message: String,
+    /// It is not there at all.
+    pub(crate) is_missing: bool,
+}
 
 /// A text that came alone, so that there is nothing beside it.
-pub(crate) fn nothing_beside(name: &str) -> Result<String, String> {
+pub(crate) fn nothing_beside(name: &str) -> Result<String, Unread> {
     let name = name.escape_debug();
-    Err(format!("\"{name}\" is a file's name, and there are no files here: put the text itself in its place"))
+    let message =
+        format!("\"{name}\" is a file's name, and there are no files here: put the text itself in its place");
+    Err(Unread { message, is_missing: true })
 }
 
 impl State {
@@ -74,8 +83,9 @@ impl Directory {
         let beside = |name: &str| {
             let mut places = certs.into_iter().chain([own]).map(|place| place.join(name));
             let found = places.find(|place| place.exists());
-            let found = found.unwrap_or_else(|| own.join(name));
-            text_of(&found, LONGEST_BESIDE).map_err(|message| format!("{}: {message}", found.display()))
+            let (is_missing, found) = (found.is_none(), found.unwrap_or_else(|| own.join(name)));
+            text_of(&found, LONGEST_BESIDE)
+                .map_err(|message| Unread { message: format!("{}: {message}", found.display()), is_missing })
         };
         let node = if is_json { Node::json(&text) } else { Node::toml(&text) };
         let state = node.and_then(|node| Reader::new("in this file", &beside).read(&node));
