@@ -1,6 +1,11 @@
 //! What is asked for, and how one call is made. The first is the cache's key, the second never is.
 
-use std::{borrow::Cow, fmt, hash::BuildHasher, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    hash::{BuildHasher, Hash},
+    time::Duration,
+};
 
 use foldhash::{SharedSeed, fast::SeedableRandomState};
 
@@ -23,7 +28,7 @@ use crate::{
 /// neither parses nor hashes.
 #[derive(Clone)]
 pub struct TokenRequest {
-    key: Arc<Key>,
+    key: Key,
     /// As they were given: what an app token drops of them, a user's token needs.
     scopes: ScopeSet,
     memo: Memo,
@@ -46,12 +51,26 @@ impl Clone for Memo {
 
 /// All of a request that makes a token a different one. The provider's identity, the other half of a key, is the
 /// broker's own and the same for all keys in its cache.
+#[derive(Clone)]
 pub(crate) struct Key {
     hash: u64,
-    tenant: Option<TenantId>,
+    place: Arc<Place>,
     subject: Subject,
+}
+
+/// What the keys of many subjects have in common: where a token is asked for, and for what.
+pub(crate) struct Place {
+    hash: u64,
+    tenant: Option<TenantId>,
     scopes: ScopeSet,
     claims: Option<Claims>,
+    /// The scopes that were granted here first, and mostly are again: they share one text.
+    granted: OnceLock<ScopeSet>,
+}
+
+/// One seed for the process: unknown to those who choose user ids, the same for all keys.
+fn hash_one(of: impl Hash) -> u64 {
+    SeedableRandomState::with_seed(0, SharedSeed::global_random()).hash_one(of)
 }
 
 impl TokenRequest {
@@ -69,39 +88,41 @@ impl TokenRequest {
     /// In another tenant than the provider's own. The broker must have been told to allow it.
     #[must_use]
     pub fn tenant(self, tenant: TenantId) -> Self {
-        Self::build(Some(tenant), self.key.subject.clone(), self.scopes, self.key.claims.clone())
+        let claims = self.key.place.claims.clone();
+        Self::build(Some(tenant), self.key.subject, self.scopes, claims)
     }
 
     /// For somebody else than the application.
     #[must_use]
     pub fn subject(self, subject: Subject) -> Self {
-        Self::build(self.key.tenant.clone(), subject, self.scopes, self.key.claims.clone())
+        let Self { key: Key { place, .. }, scopes, .. } = self;
+        if wanted(&subject, &scopes) == place.scopes {
+            return Self { key: Key::new(place, subject), scopes, memo: Memo::default() };
+        }
+        Self::build(place.tenant.clone(), subject, scopes, place.claims.clone())
     }
 
     /// With claims that each such token shall carry. They are part of the key; what a resource demands of one token
     /// is a [challenge](CallOptions::challenge) instead.
     #[must_use]
     pub fn claims(self, claims: Claims) -> Self {
-        Self::build(self.key.tenant.clone(), self.key.subject.clone(), self.scopes, Some(claims))
+        let tenant = self.key.place.tenant.clone();
+        Self::build(tenant, self.key.subject, self.scopes, Some(claims))
     }
 
     fn build(tenant: Option<TenantId>, subject: Subject, scopes: ScopeSet, claims: Option<Claims>) -> Self {
-        let wanted = match subject {
-            Subject::App => scopes.without_oidc().unwrap_or_else(|| scopes.clone()),
-            _ => scopes.clone(),
-        };
-        let key = Key { hash: 0, tenant, subject, scopes: wanted, claims };
-        Self { key: Arc::new(key.hashed()), scopes, memo: Memo::default() }
+        let place = Place::new(tenant, wanted(&subject, &scopes), claims);
+        Self { key: Key::new(Arc::new(place), subject), scopes, memo: Memo::default() }
     }
 
     /// The request that a key stands for.
-    pub(crate) fn of(key: Arc<Key>) -> Self {
-        Self { scopes: key.scopes.clone(), key, memo: Memo::default() }
+    pub(crate) fn of(key: Key) -> Self {
+        Self { scopes: key.scopes().clone(), key, memo: Memo::default() }
     }
 
     /// The tenant that was asked for, if not the provider's own.
     pub fn requested_tenant(&self) -> Option<&TenantId> {
-        self.key.tenant.as_ref()
+        self.key.tenant()
     }
 
     /// Whose token is asked for.
@@ -111,15 +132,15 @@ impl TokenRequest {
 
     /// The scopes to ask for: sorted, each once, and for an app token without those of OpenID Connect.
     pub fn scopes(&self) -> &ScopeSet {
-        &self.key.scopes
+        self.key.scopes()
     }
 
     /// The claims that each such token shall carry.
     pub fn requested_claims(&self) -> Option<&Claims> {
-        self.key.claims.as_ref()
+        self.key.claims()
     }
 
-    pub(crate) fn key(&self) -> &Arc<Key> {
+    pub(crate) fn key(&self) -> &Key {
         &self.key
     }
 
@@ -155,10 +176,10 @@ impl TokenRequest {
 impl fmt::Debug for TokenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenRequest")
-            .field("tenant", &self.key.tenant)
+            .field("tenant", &self.key.tenant())
             .field("subject", &self.key.subject)
             .field("scopes", &self.scopes)
-            .field("claims", &self.key.claims)
+            .field("claims", &self.key.claims())
             .finish_non_exhaustive()
     }
 }
@@ -171,12 +192,38 @@ impl std::str::FromStr for TokenRequest {
     }
 }
 
+/// An app token is for no person, so scopes that concern the person who signs in are left out.
+fn wanted(subject: &Subject, scopes: &ScopeSet) -> ScopeSet {
+    match subject {
+        Subject::App => scopes.without_oidc().unwrap_or_else(|| scopes.clone()),
+        _ => scopes.clone(),
+    }
+}
+
+impl Place {
+    fn new(tenant: Option<TenantId>, scopes: ScopeSet, claims: Option<Claims>) -> Self {
+        let hash = hash_one((&tenant, &scopes, &claims));
+        Self { hash, tenant, scopes, claims, granted: OnceLock::new() }
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+impl PartialEq for Place {
+    /// Part by part: no two different places can be spelled alike.
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+            && self.scopes == other.scopes
+            && self.tenant == other.tenant
+            && self.claims == other.claims
+    }
+}
+
 impl Key {
-    fn hashed(mut self) -> Self {
-        // One seed for the process: unknown to those who choose user ids, the same for all keys.
-        let state = SeedableRandomState::with_seed(0, SharedSeed::global_random());
-        self.hash = state.hash_one((&self.tenant, &self.subject, &self.scopes, &self.claims));
-        self
+    fn new(place: Arc<Place>, subject: Subject) -> Self {
+        Self { hash: hash_one((place.hash, &subject)), place, subject }
     }
 
     #[inline]
@@ -185,7 +232,7 @@ impl Key {
     }
 
     pub(crate) fn tenant(&self) -> Option<&TenantId> {
-        self.tenant.as_ref()
+        self.place.tenant.as_ref()
     }
 
     pub(crate) fn subject(&self) -> &Subject {
@@ -193,31 +240,40 @@ impl Key {
     }
 
     pub(crate) fn scopes(&self) -> &ScopeSet {
-        &self.scopes
+        &self.place.scopes
+    }
+
+    fn claims(&self) -> Option<&Claims> {
+        self.place.claims.as_ref()
+    }
+
+    pub(crate) fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
+    /// The same key with another copy of its place.
+    pub(crate) fn placed(&self, place: Arc<Place>) -> Self {
+        Self { hash: self.hash, place, subject: self.subject.clone() }
     }
 
     /// The same in the provider's own tenant.
     pub(crate) fn at_home(&self) -> Self {
-        let Self { subject, scopes, claims, .. } = self;
-        Self {
-            hash: 0,
-            tenant: None,
-            subject: subject.clone(),
-            scopes: scopes.clone(),
-            claims: claims.clone(),
-        }
-        .hashed()
+        let place = Place::new(None, self.scopes().clone(), self.claims().cloned());
+        Self::new(Arc::new(place), self.subject.clone())
+    }
+
+    /// `granted`, with the text that others have of it, if they have.
+    pub(crate) fn share(&self, granted: ScopeSet) -> ScopeSet {
+        let first = self.place.granted.get_or_init(|| granted.clone());
+        [self.scopes(), first].into_iter().find(|known| **known == granted).cloned().unwrap_or(granted)
     }
 }
 
 impl PartialEq for Key {
-    /// Part by part: no two different keys can be spelled alike.
     fn eq(&self, other: &Self) -> bool {
         self.hash == other.hash
-            && self.scopes == other.scopes
-            && self.tenant == other.tenant
             && self.subject == other.subject
-            && self.claims == other.claims
+            && (Arc::ptr_eq(&self.place, &other.place) || self.place == other.place)
     }
 }
 
@@ -226,10 +282,10 @@ impl Eq for Key {}
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key")
-            .field("tenant", &self.tenant)
+            .field("tenant", &self.tenant())
             .field("subject", &self.subject)
-            .field("scopes", &self.scopes)
-            .field("claims", &self.claims)
+            .field("scopes", &self.scopes())
+            .field("claims", &self.claims())
             .finish_non_exhaustive()
     }
 }

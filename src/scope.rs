@@ -1,6 +1,8 @@
 //! What a token is asked for.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr};
+
+use arcstr::ArcStr;
 
 use crate::{
     Error,
@@ -28,7 +30,7 @@ const MAX_LENGTH: usize = 8 * 1024;
 /// # Ok::<(), entra_broker::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ScopeSet(Arc<str>);
+pub struct ScopeSet(ArcStr);
 
 impl ScopeSet {
     /// Reads scopes that are separated by blanks or line breaks.

@@ -5,6 +5,7 @@ use std::{
     hash::{Hash, Hasher},
 };
 
+use arcstr::ArcStr;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::{error::Error, secret::Secret, sync::Arc};
@@ -24,7 +25,7 @@ pub enum Subject {
 
 /// The name under which a signed-in user is known to this broker. It says who, and proves nothing.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct UserId(Arc<str>);
+pub struct UserId(ArcStr);
 
 impl UserId {
     /// # Errors
@@ -36,7 +37,7 @@ impl UserId {
             return Err(Error::config("user id: expected a name of 1 to 256 bytes")
                 .with_advice("Use the user's tenant id and object id, which never change."));
         }
-        Ok(Self(Arc::from(name)))
+        Ok(Self(ArcStr::from(name)))
     }
 
     /// The name.
@@ -53,7 +54,9 @@ impl fmt::Debug for UserId {
 
 /// A user's access token for this application, which another token is asked for with. Equal where the text is.
 #[derive(Clone)]
-pub struct UserAssertion {
+pub struct UserAssertion(Arc<Assertion>);
+
+struct Assertion {
     token: Secret,
     digest: [u8; 32],
 }
@@ -68,18 +71,18 @@ impl UserAssertion {
             return Err(Error::config("user assertion: expected the access token of the incoming request"));
         }
         let digest = sha256(token.expose());
-        Ok(Self { token, digest })
+        Ok(Self(Arc::new(Assertion { token, digest })))
     }
 
     /// The token itself.
     pub fn token(&self) -> &Secret {
-        &self.token
+        &self.0.token
     }
 }
 
 impl PartialEq for UserAssertion {
     fn eq(&self, other: &Self) -> bool {
-        self.digest == other.digest
+        self.0.digest == other.0.digest
     }
 }
 
@@ -87,7 +90,7 @@ impl Eq for UserAssertion {}
 
 impl Hash for UserAssertion {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.digest.hash(state);
+        self.0.digest.hash(state);
     }
 }
 

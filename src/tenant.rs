@@ -1,6 +1,8 @@
 //! Which directory is asked.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr};
+
+use arcstr::ArcStr;
 
 use crate::{Error, text::guid};
 
@@ -23,7 +25,7 @@ const MAX_LABEL: usize = 63;
 /// # Ok::<(), entra_broker::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TenantId(Arc<str>);
+pub struct TenantId(ArcStr);
 
 impl TenantId {
     /// Reads a tenant.

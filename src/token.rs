@@ -3,7 +3,7 @@
 use std::{
     fmt,
     ops::Deref,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use crate::{
-    clock::Now,
+    clock::{Now, nanos},
     error::{Error, ErrorKind},
     request::Key,
     scope::ScopeSet,
@@ -28,29 +28,61 @@ const SCHEME: &str = "Bearer ";
 pub struct AccessToken(pub(crate) Arc<Token>);
 
 /// A token as it is lent: what [`AccessToken`] owns a share of.
-// This is what an entry of the cache swaps, times included, so that a hit follows one pointer and no more.
+// This is what an entry of the cache swaps, times included, so that a hit follows one pointer and no more. A million of
+// them stand in a large cache: a word more is a word a viewer.
 pub struct Token {
+    timeline: Timeline,
     text: Arc<Text>,
     header: HeaderValue,
     scopes: Option<ScopeSet>,
-    timeline: Timeline,
-    /// The wall clock's word for the timeline, for people.
-    expires_on: SystemTime,
-    refresh_on: SystemTime,
-    /// Where it is cached, so that it can be invalidated.
-    key: Arc<Key>,
+    /// What is to be added to a time of the timeline to get the wall clock's, as it was when the token was fetched.
+    wall: u64,
+    /// Of its key, by which its entry is found again.
+    hash: u64,
 }
 
-/// When a token changes its state, as nanoseconds of [`Now::nanos`]. Ordered: due ≤ last call ≤ expiry.
+/// When a token changes its state, as times of [`Now::nanos`]: due ≤ last call ≤ expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timeline {
-    pub(crate) due: u64,
-    pub(crate) last_call: u64,
-    pub(crate) expiry: u64,
+    expiry: u64,
+    /// Milliseconds before expiry. 49 days at most: what lives longer is due 49 days before its end.
+    due: u32,
+    /// Milliseconds before expiry.
+    last_call: u32,
+}
+
+const MILLISECOND: u64 = 1_000_000;
+
+impl Timeline {
+    /// `due` and `last_call` come up to a millisecond later than they are given.
+    pub(crate) fn at(due: u64, last_call: u64, expiry: u64) -> Self {
+        let before = |at: u64| u32::try_from(expiry.saturating_sub(at) / MILLISECOND).unwrap_or(u32::MAX);
+        Self { expiry, due: before(due), last_call: before(last_call) }
+    }
+
+    /// Of no token: it has always been over.
+    pub(crate) const NONE: Self = Self { expiry: 0, due: 0, last_call: 0 };
+
+    /// From when on it is to be replaced.
+    #[inline]
+    pub(crate) fn due(&self) -> u64 {
+        self.expiry.saturating_sub(u64::from(self.due) * MILLISECOND)
+    }
+
+    /// From when on callers wait for its successor.
+    #[inline]
+    pub(crate) fn last_call(&self) -> u64 {
+        self.expiry.saturating_sub(u64::from(self.last_call) * MILLISECOND)
+    }
+
+    #[inline]
+    pub(crate) fn expiry(&self) -> u64 {
+        self.expiry
+    }
 }
 
 /// `Bearer <token>`: the header's value, of which the token is the end.
-struct Text(Zeroizing<String>);
+struct Text(Zeroizing<Box<str>>);
 
 struct Owner(Arc<Text>);
 
@@ -69,13 +101,14 @@ impl Token {
         scopes: Option<ScopeSet>,
         timeline: Timeline,
         sent: Now,
-        key: Arc<Key>,
+        key: &Key,
     ) -> Result<Self, Error> {
         let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         let mut value = Zeroizing::new(String::with_capacity(SCHEME.len() + text.len()));
         value.push_str(SCHEME);
         value.push_str(text);
-        let text = Arc::new(Text(value));
+        // It was made as long as it has to be, so this copies nothing.
+        let text = Arc::new(Text(Zeroizing::new(std::mem::take(&mut *value).into_boxed_str())));
         let header = HeaderValue::from_maybe_shared(Bytes::from_owner(Owner(Arc::clone(&text))));
         let (true, Ok(mut header)) = (fits, header) else {
             return Err(Error::new(
@@ -87,9 +120,10 @@ impl Token {
             ));
         };
         header.set_sensitive(true);
-        let wall = |at: u64| sent.wall() + Duration::from_nanos(at.saturating_sub(sent.nanos()));
-        let (expires_on, refresh_on) = (wall(timeline.expiry), wall(timeline.due));
-        Ok(Self { text, header, scopes, timeline, expires_on, refresh_on, key })
+        let wall = nanos(sent.wall().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let scopes = scopes.map(|scopes| key.share(scopes));
+        let wall = wall.wrapping_sub(sent.nanos());
+        Ok(Self { timeline, text, header, scopes, wall, hash: key.hash() })
     }
 
     #[inline]
@@ -97,8 +131,15 @@ impl Token {
         &self.timeline
     }
 
-    pub(crate) fn key(&self) -> &Arc<Key> {
-        &self.key
+    /// The hash of its key.
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    fn wall(&self, at: u64) -> SystemTime {
+        // In 128 bits neither a clock before 1970 nor a token that never ends can lead astray.
+        let at = i128::from(at) + i128::from(self.wall as i64);
+        UNIX_EPOCH + Duration::from_nanos(u64::try_from(at.max(0)).unwrap_or(u64::MAX))
     }
 
     /// The token's text. Keep it out of logs and long-lived copies.
@@ -115,12 +156,12 @@ impl Token {
     /// When it ends, by the wall clock as it went when the token was fetched, counted from the moment at which it was
     /// asked for.
     pub fn expires_on(&self) -> SystemTime {
-        self.expires_on
+        self.wall(self.timeline.expiry())
     }
 
     /// From when on the broker replaces it, jitter included.
     pub fn refresh_on(&self) -> SystemTime {
-        self.refresh_on
+        self.wall(self.timeline.due())
     }
 
     /// The scopes that were granted, where the service said so. For app tokens it does not.
@@ -147,8 +188,8 @@ impl Deref for AccessToken {
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token")
-            .field("expires_on", &self.expires_on)
-            .field("refresh_on", &self.refresh_on)
+            .field("expires_on", &self.expires_on())
+            .field("refresh_on", &self.refresh_on())
             .field("scopes", &self.scopes)
             .finish_non_exhaustive()
     }
@@ -167,8 +208,9 @@ mod tests {
 
     fn token(text: &str) -> Result<AccessToken, Error> {
         let key = TokenRequest::new("https://vault.azure.net/.default").unwrap().key().clone();
-        let timeline = Timeline { due: 1, last_call: 2, expiry: 3 };
-        Token::new(text, None, timeline, Now::from_nanos(0, 0), key).map(|token| AccessToken(Arc::new(token)))
+        let timeline = Timeline::at(1, 2, 3);
+        Token::new(text, None, timeline, Now::from_nanos(0, 0), &key)
+            .map(|token| AccessToken(Arc::new(token)))
     }
 
     #[test]

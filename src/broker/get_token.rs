@@ -36,6 +36,12 @@ impl<'a> GetToken<'a> {
         Self { broker, asked, options, waiting: None }
     }
 
+    /// A token from the cache will do.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        self.options.is_none_or(|options| options.get_challenge().is_none())
+    }
+
     /// The way of all calls that are no plain hit.
     #[cold]
     fn miss(&mut self, now: Now, cx: &mut Context<'_>) -> Poll<Result<AccessToken, Error>> {
@@ -43,6 +49,13 @@ impl<'a> GetToken<'a> {
             Ok(cell) => cell,
             Err(error) => return Poll::Ready(Err(error)),
         };
+        // A request that was made for this call finds its entry here, and its token as others do.
+        if self.is_plain()
+            && let Some(token) = cell.take(now)
+        {
+            self.broker.0.engine.counters.hit();
+            return Poll::Ready(Ok(AccessToken(token)));
+        }
         match self.broker.ask(cell, now, self.options) {
             Ok(result) => Poll::Ready(result),
             Err(waiting) => self.waiting.insert(waiting).as_mut().poll(cx),
@@ -60,7 +73,7 @@ impl Future for GetToken<'_> {
             return waiting.as_mut().poll(cx);
         }
         let now = this.broker.0.clock.now();
-        if this.options.is_none_or(|options| options.get_challenge().is_none())
+        if this.is_plain()
             && let Some(token) = this.broker.take(this.asked, now)
         {
             return Poll::Ready(Ok(token));

@@ -6,12 +6,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::Broker;
+use super::{Broker, Reader};
 use crate::{
     BoxFuture,
+    cell::Rare,
     clock::Now,
     error::Error,
-    refresh::{Entry, Slow},
+    refresh::Entry,
     request::{Asked, TokenRequest},
     sync::Arc,
     token::{AccessToken, Token},
@@ -22,9 +23,9 @@ use crate::{
 /// Should its entry be evicted while nobody used it, the one that takes its place is found and remembered.
 #[derive(Clone)]
 pub struct Handle {
-    broker: Broker,
-    request: TokenRequest,
-    cell: Arc<Entry>,
+    pub(super) broker: Broker,
+    pub(super) request: TokenRequest,
+    pub(super) cell: Arc<Entry>,
     /// Why the request may not be asked here. Its cell is then one that no token ever comes to.
     refused: Option<Error>,
 }
@@ -34,7 +35,7 @@ impl Handle {
         let now = broker.0.clock.now();
         let (cell, refused) = match broker.0.cell(Asked::Request(request), now) {
             Ok(cell) => (cell, None),
-            Err(error) => (Arc::new(Entry::new(Arc::clone(request.key()), Slow::default())), Some(error)),
+            Err(error) => (Arc::new(Entry::new(request.key().clone(), Rare::default())), Some(error)),
         };
         Self { broker: broker.clone(), request: request.clone(), cell, refused }
     }
@@ -85,7 +86,7 @@ impl Handle {
     }
 
     #[cold]
-    fn peek_due(&self, now: Now) -> Option<AccessToken> {
+    pub(super) fn peek_due(&self, now: Now) -> Option<AccessToken> {
         if self.refused.is_some() {
             return None;
         }
@@ -94,6 +95,11 @@ impl Handle {
         }
         let token = self.broker.take(Asked::Request(&self.request), now);
         token.or_else(|| self.broker.0.peek(&self.broker.0.known(Asked::Request(&self.request))?, now))
+    }
+
+    /// A reader for one worker, which nobody else shares: where a thread reads the token over and over, the cheapest way.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.clone())
     }
 
     /// What it is bound to.

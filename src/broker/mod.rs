@@ -5,9 +5,11 @@ mod builder;
 mod get_token;
 mod handle;
 mod metrics;
+mod reader;
 mod spelling;
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -17,6 +19,7 @@ pub use builder::Builder;
 pub use get_token::GetToken;
 pub use handle::{Handle, HandleGet};
 pub use metrics::Metrics;
+pub use reader::Reader;
 
 use crate::{
     Clock, Error, Identity, Provider, RequestRef,
@@ -162,7 +165,7 @@ impl Shell {
     /// The entry of what is asked for, made where there is none. It is remembered where it was asked for, so that the
     /// next time it is a hit.
     fn cell(&self, asked: Asked<'_>, now: Now) -> Result<Arc<Entry>, Error> {
-        let cell = self.engine.cell(&self.key_of(asked)?, now);
+        let cell = self.engine.cell(&*self.key_of(asked)?, now);
         self.remember(asked, &cell);
         Ok(cell)
     }
@@ -174,12 +177,12 @@ impl Shell {
         Some(cell)
     }
 
-    fn key_of(&self, asked: Asked<'_>) -> Result<Arc<Key>, Error> {
+    fn key_of<'a>(&self, asked: Asked<'a>) -> Result<Cow<'a, Key>, Error> {
         match asked {
             Asked::Request(request) => self.key(request),
             Asked::Text(text) => match self.spellings.get(text) {
-                Some(cell) => Ok(Arc::clone(cell.key())),
-                None => self.key(&TokenRequest::new(text)?),
+                Some(cell) => Ok(Cow::Owned(cell.key().clone())),
+                None => self.key(&TokenRequest::new(text)?).map(|key| Cow::Owned(key.into_owned())),
             },
         }
     }
@@ -202,17 +205,17 @@ impl Shell {
     }
 
     /// The request's key here: the provider's own tenant is no tenant, and others have to be allowed.
-    fn key(&self, request: &TokenRequest) -> Result<Arc<Key>, Error> {
-        let Some(tenant) = request.requested_tenant() else { return Ok(Arc::clone(request.key())) };
+    fn key<'a>(&self, request: &'a TokenRequest) -> Result<Cow<'a, Key>, Error> {
+        let Some(tenant) = request.requested_tenant() else { return Ok(Cow::Borrowed(request.key())) };
         if self.identity.tenant() == Some(tenant) {
-            return Ok(Arc::new(request.key().at_home()));
+            return Ok(Cow::Owned(request.key().at_home()));
         }
         let allowed = match &self.tenants {
             Tenants::All => true,
             Tenants::Listed(list) => list.contains(tenant),
         };
         if allowed {
-            return Ok(Arc::clone(request.key()));
+            return Ok(Cow::Borrowed(request.key()));
         }
         Err(Error::new(ErrorKind::Policy, format!("tenant {tenant} is not one that this broker may ask"))
             .with_blame(Blame::Configuration)

@@ -68,11 +68,11 @@ impl fmt::Debug for Spellings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Clock, refresh::Slow, request::TokenRequest};
+    use crate::{cell::Rare, clock::Clock, request::TokenRequest};
 
     fn cell() -> Arc<Entry> {
         let key = TokenRequest::new("https://vault.azure.net/.default").unwrap().key().clone();
-        Arc::new(Entry::new(key, Slow::default()))
+        Arc::new(Entry::new(key, Rare::default()))
     }
 
     #[test]
@@ -86,7 +86,7 @@ mod tests {
             spellings.remember(&n.to_string(), &kept);
         }
         assert!(Arc::ptr_eq(&full, &spellings.map.load_full()) && full.len() == MOST);
-        evicted.detach();
+        drop(evicted.detach());
         for n in 5_000..10_000 {
             spellings.remember(&n.to_string(), &kept);
         }

@@ -75,22 +75,28 @@ fn shared_place() -> usize {
 impl Counters {
     #[inline]
     pub(crate) fn hit(&self) {
+        self.hits_were(1);
+    }
+
+    /// So many at once, of a reader that counts its own.
+    #[inline]
+    pub(crate) fn hits_were(&self, hits: u64) {
         match self.owned.get(PLACE.get()) {
-            Some(Stripe(own)) => own.store(own.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
-            None => self.hit_elsewhere(),
+            Some(Stripe(own)) => own.store(own.load(Ordering::Relaxed) + hits, Ordering::Relaxed),
+            None => self.hits_elsewhere(hits),
         }
     }
 
     /// The first hit of a thread, and those of a thread that has no word of its own.
     #[cold]
-    fn hit_elsewhere(&self) {
+    fn hits_elsewhere(&self, hits: u64) {
         let place = match PLACE.get() {
             UNKNOWN => choose_place(),
             place => place,
         };
         match self.owned.get(place) {
-            Some(Stripe(own)) => own.store(own.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
-            None => count(&self.shared[place % SHARED].0),
+            Some(Stripe(own)) => own.store(own.load(Ordering::Relaxed) + hits, Ordering::Relaxed),
+            None => drop(self.shared[place % SHARED].0.fetch_add(hits, Ordering::Relaxed)),
         }
     }
 

@@ -36,14 +36,14 @@ impl Timeline {
                 (life as f64 * (share - JITTER * random.clamp(0.0, 1.0))) as u64
             }
         };
-        Self { due: sent.nanos().saturating_add(due).min(last_call), last_call, expiry }
+        Self::at(sent.nanos().saturating_add(due).min(last_call), last_call, expiry)
     }
 
     fn state(&self, now: Now) -> State {
         match now.nanos() {
-            now if now >= self.expiry => State::Expired,
-            now if now >= self.last_call => State::LastCall,
-            now if now >= self.due => State::Due,
+            now if now >= self.expiry() => State::Expired,
+            now if now >= self.last_call() => State::LastCall,
+            now if now >= self.due() => State::Due,
             _ => State::Fresh,
         }
     }
@@ -51,7 +51,7 @@ impl Timeline {
     /// Until when a caller waits in the last call before it takes the old token: a tenth of the last call is left to
     /// it then, enough to be used.
     pub(crate) fn patience(&self) -> u64 {
-        self.expiry - (self.expiry - self.last_call) / 10
+        self.expiry() - (self.expiry() - self.last_call()) / 10
     }
 }
 
@@ -124,28 +124,28 @@ mod tests {
 
     #[test]
     fn a_token_of_an_hour_is_due_at_two_thirds_less_a_tenth_at_most() {
-        assert_eq!(at(Timeline::new(SENT, secs(3600), None, 0.0).due).as_secs(), 2400);
-        assert_eq!(at(Timeline::new(SENT, secs(3600), None, 1.0).due).as_secs(), 2040);
+        assert_eq!(at(Timeline::new(SENT, secs(3600), None, 0.0).due()).as_secs(), 2400);
+        assert_eq!(at(Timeline::new(SENT, secs(3600), None, 1.0).due()).as_secs(), 2040);
     }
 
     #[test]
     fn a_token_of_two_hours_or_more_is_due_at_half_life_less_a_tenth_at_most() {
-        assert_eq!(at(Timeline::new(SENT, secs(86_400), None, 0.0).due).as_secs(), 43_200);
-        assert_eq!(at(Timeline::new(SENT, secs(86_400), None, 1.0).due).as_secs(), 34_560);
+        assert_eq!(at(Timeline::new(SENT, secs(86_400), None, 0.0).due()).as_secs(), 43_200);
+        assert_eq!(at(Timeline::new(SENT, secs(86_400), None, 1.0).due()).as_secs(), 34_560);
     }
 
     #[test]
     fn the_servers_word_on_refreshing_is_taken_without_jitter() {
-        assert_eq!(at(Timeline::new(SENT, secs(86_400), Some(secs(3000)), 0.9).due).as_secs(), 3000);
-        assert_eq!(at(Timeline::new(SENT, secs(600), Some(secs(9999)), 0.9).due).as_secs(), 570);
-        assert_eq!(at(Timeline::new(SENT, secs(3600), Some(secs(0)), 0.9).due).as_secs(), 30);
-        assert_eq!(at(Timeline::new(SENT, secs(100), Some(secs(1)), 0.9).due).as_secs(), 10);
+        assert_eq!(at(Timeline::new(SENT, secs(86_400), Some(secs(3000)), 0.9).due()).as_secs(), 3000);
+        assert_eq!(at(Timeline::new(SENT, secs(600), Some(secs(9999)), 0.9).due()).as_secs(), 570);
+        assert_eq!(at(Timeline::new(SENT, secs(3600), Some(secs(0)), 0.9).due()).as_secs(), 30);
+        assert_eq!(at(Timeline::new(SENT, secs(100), Some(secs(1)), 0.9).due()).as_secs(), 10);
     }
 
     #[test]
     fn the_last_call_is_half_a_minute_or_a_tenth_of_a_short_life() {
-        assert_eq!(at(Timeline::new(SENT, secs(3600), None, 0.5).last_call).as_secs(), 3570);
-        assert_eq!(at(Timeline::new(SENT, secs(100), None, 0.5).last_call).as_secs(), 90);
+        assert_eq!(at(Timeline::new(SENT, secs(3600), None, 0.5).last_call()).as_secs(), 3570);
+        assert_eq!(at(Timeline::new(SENT, secs(100), None, 0.5).last_call()).as_secs(), 90);
     }
 
     proptest! {
@@ -155,8 +155,8 @@ mod tests {
         ) {
             let refresh = refresh.map(Duration::from_nanos);
             let line = Timeline::new(SENT, Duration::from_nanos(life), refresh, random);
-            prop_assert!(SENT.nanos() <= line.due && line.due <= line.last_call);
-            prop_assert!(line.last_call <= line.expiry && line.patience() <= line.expiry);
+            prop_assert!(SENT.nanos() <= line.due() && line.due() <= line.last_call());
+            prop_assert!(line.last_call() <= line.expiry() && line.patience() <= line.expiry());
         }
     }
 

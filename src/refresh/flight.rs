@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::{Engine, Entry, SILENCE, closed, fly::Landing, holds::Hold};
 use crate::{
+    cell::Beside,
     claims::Claims,
     clock::Now,
     error::Error,
@@ -48,6 +49,12 @@ pub(super) enum Outcome {
     Failed(Error),
     /// Its runtime went away. Nothing is known of the source: whoever still wants the token starts anew.
     Interrupted,
+}
+
+impl Beside for Slow {
+    fn is_nothing(&self) -> bool {
+        self.flight.is_none() && self.hold.is_none() && self.refused.is_none()
+    }
 }
 
 impl Flight {

@@ -140,7 +140,7 @@ impl Engine {
         };
         gate()?;
         let job = Job {
-            request: TokenRequest::of(Arc::clone(key)),
+            request: TokenRequest::of(key.clone()),
             grant: lease.as_ref().map_or(Grant::App, |lease| lease.grant.clone()),
             reason: flight.reason,
             attended: flight.attended,
@@ -229,7 +229,7 @@ impl Engine {
         now: Now,
     ) -> Result<AccessToken, Landing> {
         let timeline = Timeline::new(fetched.sent, fetched.lives, fetched.refresh_in, self.draw());
-        if now.nanos() >= timeline.expiry {
+        if now.nanos() >= timeline.expiry() {
             if now.has_reached(flight.started.after(self.budget)) {
                 // The machine slept meanwhile: what came says nothing of the source.
                 return Err(Landing::Gone);
@@ -252,12 +252,11 @@ impl Engine {
                 );
             return Err(Landing::failed(error));
         }
-        let key = Arc::clone(cell.key());
-        let token = Token::new(text, fetched.scopes.clone(), timeline, fetched.sent, key);
+        let token = Token::new(text, fetched.scopes.clone(), timeline, fetched.sent, cell.key());
         let token = Arc::new(token.map_err(Landing::failed)?);
         cell.publish(Arc::clone(&token));
         self.holds.succeeded(cell.key());
-        self.scheduler.look_at(cell, timeline.due);
+        self.scheduler.look_at(cell, timeline.due());
         Ok(AccessToken(token))
     }
 
@@ -293,7 +292,7 @@ impl Engine {
         cell.set_quiet_until(until);
         // A token in use is worth another try when the hold ends; a key that never had one waits for a caller.
         let forsaken =
-            |token: &Arc<Token>| now.nanos() >= token.timeline().expiry.saturating_add(nanos(FORSAKEN));
+            |token: &Arc<Token>| now.nanos() >= token.timeline().expiry().saturating_add(nanos(FORSAKEN));
         let kept = if cell.peek().is_none_or(|token| forsaken(&token)) { nanos(FORSAKEN) } else { 0 };
         self.scheduler.look_at(cell, until.max(now.nanos()).saturating_add(kept));
     }

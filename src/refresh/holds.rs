@@ -240,7 +240,7 @@ impl Holds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{error::ServiceAnswer, request::TokenRequest, sync::Arc};
+    use crate::{error::ServiceAnswer, request::TokenRequest};
 
     const NOW: Now = Now::from_nanos(1_800_000_000_000_000_000, 1_000_000_000_000);
 
@@ -248,7 +248,7 @@ mod tests {
         Duration::from_secs(n)
     }
 
-    fn key(tenant: Option<&str>) -> Arc<Key> {
+    fn key(tenant: Option<&str>) -> Key {
         let request = TokenRequest::new("https://vault.azure.net/.default").unwrap();
         match tenant {
             Some(tenant) => request.tenant(TenantId::parse(tenant).unwrap()).key().clone(),

@@ -33,7 +33,7 @@ pub(crate) use wait::Patience;
 
 use crate::{
     cache::Cache,
-    cell::Cell,
+    cell::{Cell, Rare},
     claims::Claims,
     clock::{Clock, Now, nanos},
     error::{Error, ErrorKind},
@@ -50,7 +50,7 @@ use holds::Holds;
 use scheduler::Scheduler;
 
 /// An entry of the cache with what the engine keeps beside it.
-pub(crate) type Entry = Cell<Slow>;
+pub(crate) type Entry = Cell<Rare<Slow>>;
 
 /// A leader that has been silent for this long is taken over: an attempt's time-out and a margin.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -65,7 +65,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// One broker's engine.
 pub(crate) struct Engine {
     pub(crate) clock: Clock,
-    pub(crate) cache: Cache<Slow>,
+    pub(crate) cache: Cache<Rare<Slow>>,
     pub(crate) counters: Counters,
     holds: Holds,
     scheduler: Scheduler,
@@ -138,8 +138,8 @@ impl Engine {
         })
     }
 
-    pub(crate) fn cell(&self, key: &Arc<Key>, now: Now) -> Arc<Entry> {
-        self.cache.get_or_insert(key, now, Slow::default)
+    pub(crate) fn cell(&self, key: &Key, now: Now) -> Arc<Entry> {
+        self.cache.get_or_insert(key, now, Rare::default)
     }
 
     /// What a caller is to do that found no hit. Starts what has to be started.
@@ -210,7 +210,7 @@ impl Engine {
                     cell.set_quiet_until(cell.quiet_until().max(until));
                 } else if slow.flight.is_none() && !renewable(cell.key()) {
                     // Nothing is to be done for it before its last call.
-                    cell.set_quiet_until(token.timeline().last_call);
+                    cell.set_quiet_until(token.timeline().last_call());
                 }
                 Ok(Step::Serve(AccessToken(token)))
             }
@@ -246,7 +246,7 @@ impl Engine {
                 cell.set_flying(true);
                 cell.set_quiet_until(flight.alive_until().nanos());
                 self.flying.send_modify(|flying| *flying += 1);
-                let waits = token.as_ref().is_none_or(|token| now.nanos() >= token.0.timeline().last_call);
+                let waits = token.as_ref().is_none_or(|token| now.nanos() >= token.0.timeline().last_call());
                 let step = match token {
                     Some(token) if !waits => Step::Serve(token),
                     _ => Step::Join(Arc::clone(&flight)),
@@ -295,14 +295,14 @@ impl Engine {
             let until = cell.quiet_until().saturating_add(nanos(FORSAKEN));
             return self.clear_away_at(cell, until, now);
         };
-        if now.nanos() < timeline.due {
+        if now.nanos() < timeline.due() {
             // It was replaced meanwhile.
-            return self.scheduler.look_at(cell, timeline.due);
+            return self.scheduler.look_at(cell, timeline.due());
         }
         if !cell.is_used() || !renewable(cell.key()) {
-            return self.clear_away_at(cell, timeline.expiry, now);
+            return self.clear_away_at(cell, timeline.expiry(), now);
         }
-        let forsaken = timeline.expiry.saturating_add(nanos(FORSAKEN));
+        let forsaken = timeline.expiry().saturating_add(nanos(FORSAKEN));
         if now.nanos() >= forsaken {
             return self.clear_away_at(cell, forsaken, now);
         }
@@ -336,7 +336,8 @@ impl Engine {
 
     /// A resource refused this token: it goes, if it is still the one in the cache, and must not come back.
     pub(crate) fn invalidate(&self, token: &AccessToken) -> bool {
-        let Some(cell) = self.cache.get(token.0.key()) else { return false };
+        let holds = |cell: &Entry| cell.peek().is_some_and(|current| Arc::ptr_eq(&current, &token.0));
+        let Some(cell) = self.cache.find(token.0.hash(), holds) else { return false };
         cell.slow(|slow| {
             let withdrawn = cell.withdraw(&token.0);
             if withdrawn {

@@ -62,7 +62,7 @@ impl Engine {
                 Waited::Landed(Outcome::Token(token)) if joined => {
                     // Unless the machine slept meanwhile, it lives. A token that was delivered is in use.
                     let now = self.clock.now();
-                    if now.nanos() < token.0.timeline().expiry {
+                    if now.nanos() < token.0.timeline().expiry() {
                         cell.usable(now);
                         return Ok(token);
                     }
@@ -107,7 +107,7 @@ impl Engine {
             }
             let now = self.clock.now();
             let spare = match patience.challenge {
-                None => cell.peek().filter(|token| now.nanos() < token.timeline().expiry),
+                None => cell.peek().filter(|token| now.nanos() < token.timeline().expiry()),
                 Some(_) => None,
             };
             let last_moment = spare.as_ref().map(|spare| Now::from_nanos(0, spare.timeline().patience()));

@@ -1,6 +1,6 @@
 //! What a hit costs: nanoseconds, allocations, instructions; and that it allocates nothing, or this exits with 1.
 //!
-//! `cargo bench --bench hit_path`, or with `-- --smoke` just to see that it works.
+//! `cargo bench --bench floor`, or with `-- --smoke` just to see that it works.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it found")]
 
@@ -173,6 +173,12 @@ impl Fixture {
             Contestant::new("handle.with(…)", move |hits| {
                 for _ in 0..hits {
                     take(black_box(handle).with(|token| token.secret().len()).ok_or("nothing at hand"));
+                }
+            }),
+            Contestant::new("reader.get()", move |hits| {
+                let mut reader = handle.reader();
+                for _ in 0..hits {
+                    take(black_box(&mut reader).get().map(|token| token.secret().len()).ok_or("nothing"));
                 }
             }),
             Contestant::new("peek(&request)", move |hits| {
