@@ -5,7 +5,9 @@ use std::{any::Any, cell::RefCell};
 use crate::{
     clock::Now,
     request::Key,
-    sync::{Arc, ArcSwapOption, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, Weak},
+    sync::{
+        Arc, ArcSwapOption, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, StaticU64, Weak, thread_local,
+    },
     token::{Timeline, Token},
 };
 
@@ -81,7 +83,7 @@ impl Seen {
 
 /// Never the same twice in a process, and never 0: nothing that a thread remembers can be taken for something else.
 fn next_serial() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
+    static LAST: StaticU64 = StaticU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
