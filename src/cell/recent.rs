@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use crate::{
-    sync::{Arc, AtomicU64, Ordering, Weak},
+    sync::{Arc, Ordering, StaticU64, Weak, thread_local},
     token::{Timeline, Token},
 };
 
@@ -58,6 +58,6 @@ pub(super) fn see(serial: u64, token: &Arc<Token>) {
 
 /// Never the same twice in a process, and never 0: nothing that a thread remembers can be taken for something else.
 pub(super) fn next_serial() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
+    static LAST: StaticU64 = StaticU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::sync::{Arc, Ordering, StaticU64};
 
 mod manual;
 pub use manual::ManualClock;
@@ -211,15 +211,15 @@ static SYSTEM: Estimate = Estimate::new();
 /// Turns readings of wall and monotonic clock into a time that counts suspend. See the file's head.
 struct Estimate {
     /// wall − mono when last compared; the two's complement of it, as it may be negative.
-    offset: AtomicU64,
+    offset: StaticU64,
     /// boot − mono when last measured.
-    suspended: AtomicU64,
+    suspended: StaticU64,
 }
 
 impl Estimate {
     /// `offset` begins at a value that no reading agrees with, so that the first one measures.
     const fn new() -> Self {
-        Self { offset: AtomicU64::new(1 << 63), suspended: AtomicU64::new(0) }
+        Self { offset: StaticU64::new(1 << 63), suspended: StaticU64::new(0) }
     }
 
     /// `suspended` measures how long the machine has slept in all; it is given how far the wall clock ran ahead of

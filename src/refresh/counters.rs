@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU64, Ordering, StaticU64, StaticUsize, thread_local};
 
 /// So many threads have a word of their own, to which they add without an atomic read-modify-write: that would be
 /// a sixth of a hit. More would help only larger machines, and 128 bytes each are paid by every broker.
@@ -12,7 +12,7 @@ const OWNED: usize = 56;
 const SHARED: usize = 8;
 
 /// Which of them are taken, one bit each. All brokers count a thread in the same place.
-static TAKEN: AtomicU64 = AtomicU64::new(0);
+static TAKEN: StaticU64 = StaticU64::new(0);
 
 #[derive(Debug)]
 pub(crate) struct Counters {
@@ -68,7 +68,7 @@ fn own_place() -> Option<usize> {
 }
 
 fn shared_place() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    static NEXT: StaticUsize = StaticUsize::new(0);
     OWNED + NEXT.fetch_add(1, Ordering::Relaxed) % SHARED
 }
 

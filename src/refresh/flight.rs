@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use tokio::sync::watch;
-
 use super::{Engine, Entry, SILENCE, closed, fly::Landing, holds::Hold};
 use crate::{
     cell::Beside,
@@ -11,7 +9,7 @@ use crate::{
     clock::Now,
     error::Error,
     fetched::{Fetched, Reason},
-    sync::{Arc, AtomicBool, AtomicU64, Ordering},
+    sync::{Arc, AtomicBool, AtomicU64, Ordering, panicking, watch},
     token::AccessToken,
 };
 
@@ -150,7 +148,7 @@ impl Lead {
 impl Drop for Lead {
     fn drop(&mut self) {
         if !self.landed {
-            let landing = if std::thread::panicking() { Landing::Panicked } else { Landing::Gone };
+            let landing = if panicking() { Landing::Panicked } else { Landing::Gone };
             self.engine.land(&self.cell, &self.flight, self.term, landing);
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     fetched::{Fetched, Grant, Reason},
     request::TokenRequest,
     subject::{Subject, sha256},
-    sync::Arc,
+    sync::{Arc, select},
     token::{AccessToken, Timeline, Token},
 };
 
@@ -50,7 +50,7 @@ pub(super) async fn fly(lead: Lead) {
     let flight = Arc::clone(&lead.flight);
     let deadline = engine.clock.now().after(engine.budget);
     let mut phase = engine.phase.subscribe();
-    let result = tokio::select! {
+    let result = select! {
         biased;
         _ = phase.wait_for(|phase| match phase {
             Phase::Open => false,

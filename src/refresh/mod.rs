@@ -23,8 +23,6 @@ mod wait;
 
 use std::{fmt, time::Duration};
 
-use tokio::{runtime::Handle, sync::watch};
-
 pub(crate) use counters::{Counters, count};
 pub(crate) use flight::Slow;
 pub(crate) use fly::{Fetch, Job};
@@ -40,7 +38,7 @@ use crate::{
     fetched::Reason,
     request::Key,
     subject::{Subject, sha256},
-    sync::{Arc, AtomicU64, Mutex, Ordering},
+    sync::{Arc, AtomicU64, Handle, Mutex, Ordering, watch},
     token::AccessToken,
 };
 use decide::Decision;

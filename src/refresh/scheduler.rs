@@ -5,12 +5,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use tokio::{runtime::Handle, sync::Notify};
-
 use super::{Engine, Entry, SILENCE};
 use crate::{
     clock::{Now, nanos},
-    sync::{Arc, AtomicU64, Mutex, Ordering, Weak},
+    sync::{Arc, AtomicU64, Handle, Mutex, Notify, Ordering, Weak, select, yield_now},
 };
 
 #[derive(Default)]
@@ -149,13 +147,13 @@ async fn run(running: Running, bell: Arc<Notify>) {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        select! {
             () = woken => {}
             () = bell.notified() => {}
             // Closed, or the engine is gone and the sender with it.
             changed = phase.changed() => if changed.is_err() || phase.borrow().is_over() { return },
         }
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
 }
 

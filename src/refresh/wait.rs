@@ -11,7 +11,7 @@ use crate::{
     claims::Claims,
     clock::Now,
     error::{Blame, Error, ErrorKind},
-    sync::Arc,
+    sync::{Arc, select},
     token::{AccessToken, Token},
 };
 
@@ -126,7 +126,7 @@ impl Engine {
             let wake =
                 patience.deadline.min(flight.alive_until()).min(last_moment.unwrap_or(patience.deadline));
             let Some(awake) = self.clock.try_sleep_until(wake) else { return Waited::Adrift };
-            tokio::select! {
+            select! {
                 biased;
                 _ = landed.changed() => {}
                 () = awake => {}
