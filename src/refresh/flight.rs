@@ -20,6 +20,8 @@ pub(crate) struct Slow {
     pub(super) hold: Option<Hold>,
     /// SHA-256 of a token that was refused: the source must not return it again.
     pub(super) refused: Option<[u8; 32]>,
+    /// Until when that token lives. The entry is kept for as long, since who forgets it would take it again.
+    pub(super) refused_until: u64,
 }
 
 pub(crate) struct Flight {

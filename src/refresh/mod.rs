@@ -290,8 +290,9 @@ impl Engine {
         }
         let token = cell.peek();
         let Some(timeline) = token.as_ref().map(|token| *token.timeline()) else {
+            let refused_until = cell.slow(|slow| slow.refused.map_or(0, |_| slow.refused_until));
             let until = cell.quiet_until().saturating_add(nanos(FORSAKEN));
-            return self.clear_away_at(cell, until, now);
+            return self.clear_away_at(cell, until.max(refused_until), now);
         };
         if now.nanos() < timeline.due() {
             // It was replaced meanwhile.
@@ -337,9 +338,12 @@ impl Engine {
         let holds = |cell: &Entry| cell.peek().is_some_and(|current| Arc::ptr_eq(&current, &token.0));
         let Some(cell) = self.cache.find(token.0.hash(), holds) else { return false };
         cell.slow(|slow| {
-            let withdrawn = cell.withdraw(&token.0);
+            // Where a refresh brought the same text again, that is as refused as this one.
+            let current = cell.peek().filter(|current| current.secret() == token.secret());
+            let withdrawn = current.is_some_and(|current| cell.withdraw(&current));
             if withdrawn {
                 slow.refused = Some(sha256(token.secret()));
+                slow.refused_until = token.0.timeline().expiry;
             }
             withdrawn
         })

@@ -14,5 +14,6 @@ mod outages;
 mod providers;
 mod scheduler;
 mod simulation;
+#[path = "../support/mod.rs"]
 mod support;
 mod trouble;
