@@ -39,7 +39,7 @@ use crate::{
     request::Key,
     subject::{Subject, sha256},
     sync::{Arc, AtomicU64, Handle, Mutex, Ordering, watch},
-    token::AccessToken,
+    token::{AccessToken, Token},
 };
 use decide::Decision;
 use flight::Flight;
@@ -335,17 +335,18 @@ impl Engine {
 
     /// A resource refused this token: it goes, if it is still the one in the cache, and must not come back.
     pub(crate) fn invalidate(&self, token: &AccessToken) -> bool {
-        let holds = |cell: &Entry| cell.peek().is_some_and(|current| Arc::ptr_eq(&current, &token.0));
-        let Some(cell) = self.cache.find(token.0.hash(), holds) else { return false };
+        // Where a refresh brought the same text again, that is as refused as this one.
+        let same = |current: &Arc<Token>| current.secret() == token.secret();
+        let has_it = |cell: &Entry| cell.peek().is_some_and(|current| same(&current));
+        let Some(cell) = self.cache.find(token.0.hash(), has_it) else { return false };
         cell.slow(|slow| {
-            // Where a refresh brought the same text again, that is as refused as this one.
-            let current = cell.peek().filter(|current| current.secret() == token.secret());
-            let withdrawn = current.is_some_and(|current| cell.withdraw(&current));
-            if withdrawn {
+            let current = cell.peek().filter(same);
+            let withdrawn = current.filter(|current| cell.withdraw(current));
+            if let Some(token) = &withdrawn {
                 slow.refused = Some(sha256(token.secret()));
-                slow.refused_until = token.0.timeline().expiry;
+                slow.refused_until = token.timeline().expiry();
             }
-            withdrawn
+            withdrawn.is_some()
         })
     }
 
