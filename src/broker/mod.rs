@@ -6,6 +6,7 @@ mod get_token;
 mod handle;
 mod metrics;
 mod spelling;
+mod warm;
 
 use std::{
     fmt,
@@ -17,6 +18,7 @@ pub use builder::Builder;
 pub use get_token::GetToken;
 pub use handle::{Handle, HandleGet};
 pub use metrics::Metrics;
+pub use warm::Warmed;
 
 use crate::{
     Clock, Error, Identity, Provider, RequestRef,
