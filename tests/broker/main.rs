@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod background;
 mod bad_input;
 mod clocks;
 mod errors;
@@ -16,3 +17,4 @@ mod scheduler;
 mod simulation;
 mod support;
 mod trouble;
+mod warm;
