@@ -251,9 +251,15 @@ impl Key {
         &self.place
     }
 
-    /// The same key with another copy of its place.
-    pub(crate) fn placed(&self, place: Arc<Place>) -> Self {
-        Self { hash: self.hash, place, subject: self.subject.clone() }
+    /// The same key as a cache keeps it: with the copy of its place that all share, and with nothing that could be spent.
+    pub(crate) fn kept(&self, place: Arc<Place>) -> Self {
+        Self { hash: self.hash, place, subject: self.subject.unspendable() }
+    }
+
+    /// The same key as somebody asks with it.
+    pub(crate) fn asked_by(&self, subject: Subject) -> Self {
+        debug_assert!(subject == self.subject, "another key");
+        Self { hash: self.hash, place: Arc::clone(&self.place), subject }
     }
 
     /// The same in the provider's own tenant.
@@ -298,6 +304,16 @@ pub struct RequestRef<'a>(pub(crate) Asked<'a>);
 pub(crate) enum Asked<'a> {
     Text(&'a str),
     Request(&'a TokenRequest),
+}
+
+impl<'a> Asked<'a> {
+    /// Whose token is asked for. Text is the application's.
+    pub(crate) fn subject(self) -> &'a Subject {
+        match self {
+            Self::Text(_) => &Subject::App,
+            Self::Request(request) => request.requested_subject(),
+        }
+    }
 }
 
 impl<'a> From<&'a str> for RequestRef<'a> {

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
+    sync::LazyLock,
 };
 
 use arcstr::ArcStr;
@@ -21,6 +22,16 @@ pub enum Subject {
     User(UserId),
     /// The user's whose token came in with a request that this service is answering.
     OnBehalfOf(UserAssertion),
+}
+
+impl Subject {
+    /// As a cache keeps it, where nothing is kept for longer than it is needed that could be spent.
+    pub(crate) fn unspendable(&self) -> Self {
+        match self {
+            Self::OnBehalfOf(assertion) => Self::OnBehalfOf(assertion.unspendable()),
+            other => other.clone(),
+        }
+    }
 }
 
 /// The name under which a signed-in user is known to this broker. It says who, and proves nothing.
@@ -57,6 +68,7 @@ impl fmt::Debug for UserId {
 pub struct UserAssertion(Arc<Assertion>);
 
 struct Assertion {
+    /// Empty where it is only to be known again.
     token: Secret,
     digest: [u8; 32],
 }
@@ -77,6 +89,12 @@ impl UserAssertion {
     /// The token itself.
     pub fn token(&self) -> &Secret {
         &self.0.token
+    }
+
+    /// The same without the token: it is known again, and cannot be spent.
+    fn unspendable(&self) -> Self {
+        static NOTHING: LazyLock<Secret> = LazyLock::new(|| Secret::new(""));
+        Self(Arc::new(Assertion { token: NOTHING.clone(), digest: self.0.digest }))
     }
 }
 

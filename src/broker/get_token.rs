@@ -11,8 +11,9 @@ use crate::{
     BoxFuture,
     clock::Now,
     error::Error,
-    refresh::{Entry, Patience, Step},
+    refresh::{Ask, Entry, Patience, Step},
     request::{Asked, CallOptions},
+    subject::Subject,
     sync::Arc,
     token::AccessToken,
 };
@@ -56,7 +57,7 @@ impl<'a> GetToken<'a> {
             self.broker.0.engine.counters.hit();
             return Poll::Ready(Ok(AccessToken(token)));
         }
-        match self.broker.ask(cell, now, self.options) {
+        match self.broker.ask(cell, now, self.asked.subject(), self.options) {
             Ok(result) => Poll::Ready(result),
             Err(waiting) => self.waiting.insert(waiting).as_mut().poll(cx),
         }
@@ -101,10 +102,11 @@ impl Broker {
         &self,
         cell: Arc<Entry>,
         now: Now,
+        subject: &Subject,
         options: Option<&CallOptions>,
     ) -> Result<Result<AccessToken, Error>, BoxFuture<'static, Result<AccessToken, Error>>> {
         let challenge = options.and_then(CallOptions::get_challenge);
-        let step = match self.0.engine.step(&cell, now, challenge) {
+        let step = match self.0.engine.step(&cell, now, Ask { subject, challenge }) {
             Step::Serve(token) => return Ok(Ok(token)),
             Step::Fail(error) => return Ok(Err(error)),
             step => step,
@@ -113,7 +115,8 @@ impl Broker {
             tracing::debug!(label, scopes = %cell.key().scopes(), "waiting for a token");
         }
         let timeout = options.and_then(CallOptions::get_timeout).unwrap_or(self.0.timeout);
-        let patience = Patience { timeout, deadline: now.after(timeout), challenge: challenge.cloned() };
+        let (deadline, subject, challenge) = (now.after(timeout), subject.clone(), challenge.cloned());
+        let patience = Patience { timeout, deadline, subject, challenge };
         Err(Box::pin(Arc::clone(&self.0.engine).wait(cell, step, patience)))
     }
 }

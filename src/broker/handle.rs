@@ -91,10 +91,11 @@ impl Handle {
             return None;
         }
         if self.cell.is_attached() {
-            return self.broker.0.peek(&self.cell, now);
+            return self.broker.0.peek(Asked::Request(&self.request), &self.cell, now);
         }
         let token = self.broker.take(Asked::Request(&self.request), now);
-        token.or_else(|| self.broker.0.peek(&self.broker.0.known(Asked::Request(&self.request))?, now))
+        let asked = Asked::Request(&self.request);
+        token.or_else(|| self.broker.0.peek(asked, &self.broker.0.known(asked)?, now))
     }
 
     /// A reader for one worker, which nobody else shares: where a thread reads the token over and over, the cheapest way.
@@ -137,7 +138,7 @@ impl HandleGet<'_> {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         };
-        match broker.ask(cell, now, None) {
+        match broker.ask(cell, now, request.requested_subject(), None) {
             Ok(result) => Poll::Ready(result),
             Err(waiting) => self.waiting.insert(waiting).as_mut().poll(cx),
         }

@@ -28,7 +28,7 @@ use crate::{
     cell::ErasedCell,
     clock::Now,
     error::{Blame, ErrorKind},
-    refresh::{Engine, Entry},
+    refresh::{Ask, Engine, Entry},
     request::{Asked, CallOptions, Key, TokenRequest},
     sync::Arc,
     tenant::TenantId,
@@ -132,7 +132,7 @@ impl Broker {
     pub fn peek<'a>(&self, request: impl Into<RequestRef<'a>>) -> Option<AccessToken> {
         let now = self.0.clock.now();
         let asked = request.into().0;
-        self.take(asked, now).or_else(|| self.0.peek(&self.0.known(asked)?, now))
+        self.take(asked, now).or_else(|| self.0.peek(asked, &self.0.known(asked)?, now))
     }
 
     /// A resource refused this token. If it is still the cached one it goes, and the next caller waits for another;
@@ -199,10 +199,11 @@ impl Shell {
         }
     }
 
-    fn peek(&self, cell: &Arc<Entry>, now: Now) -> Option<AccessToken> {
+    fn peek(&self, asked: Asked<'_>, cell: &Arc<Entry>, now: Now) -> Option<AccessToken> {
         let token = cell.usable(now)?;
         // It was no hit, so it is due: have it refreshed if nothing is under way.
-        drop(self.engine.step(cell, now, None));
+        let ask = Ask { subject: asked.subject(), challenge: None };
+        drop(self.engine.step(cell, now, ask));
         Some(AccessToken(token))
     }
 

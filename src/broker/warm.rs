@@ -89,7 +89,12 @@ impl Broker {
         let shell = &*self.0;
         let timeout = options.get_timeout().unwrap_or(shell.timeout);
         let deadline = shell.clock.now().after(timeout);
-        let patience = Patience { timeout, deadline, challenge: options.get_challenge().cloned() };
+        let patience = |request: &TokenRequest| Patience {
+            timeout,
+            deadline,
+            subject: request.requested_subject().clone(),
+            challenge: options.get_challenge().cloned(),
+        };
         let most = shell.engine.background_limit();
         let mut warmed = Warmed::default();
         let mut waiting = FuturesUnordered::new();
@@ -99,7 +104,7 @@ impl Broker {
                 let Some((place, result)) = waiting.next().await else { break };
                 warmed.note(place, result);
             }
-            match self.begin(request, &patience) {
+            match self.begin(request, patience(request)) {
                 Ok(result) => warmed.note(place, result),
                 Err(call) => waiting.push(async move { (place, call.await) }),
             }
@@ -118,7 +123,7 @@ impl Broker {
     fn begin(
         &self,
         request: &TokenRequest,
-        patience: &Patience,
+        patience: Patience,
     ) -> Result<Result<AccessToken, Error>, BoxFuture<'static, Result<AccessToken, Error>>> {
         let shell = &*self.0;
         let now = shell.clock.now();
@@ -134,10 +139,10 @@ impl Broker {
             Ok(cell) => cell,
             Err(error) => return Ok(Err(error)),
         };
-        match shell.engine.step(&cell, now, patience.challenge.as_ref()) {
+        match shell.engine.step(&cell, now, patience.ask()) {
             Step::Serve(token) => Ok(Ok(token)),
             Step::Fail(error) => Ok(Err(error)),
-            step => Err(Box::pin(Arc::clone(&shell.engine).wait(cell, step, patience.clone()))),
+            step => Err(Box::pin(Arc::clone(&shell.engine).wait(cell, step, patience))),
         }
     }
 }

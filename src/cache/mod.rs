@@ -24,16 +24,16 @@ pub(crate) struct Cache<S> {
 }
 
 /// What is done under a shard's lock takes the longer the more entries it has: the longest is to make room for twice as
-/// many, some 20 ns an entry.
-const IN_SHARD: usize = 512;
+/// many, some 20 ns an entry. So many fill a table of 512 places well, which holds 448 at most.
+const IN_SHARD: usize = 400;
 
-/// Past this number, a million keys, shards become larger instead of more.
-const MOST_SHARDS: usize = 2048;
+/// Past a million and a half keys shards become larger instead of more.
+const MOST_SHARDS: usize = 4096;
 
 impl<S> Cache<S> {
     /// At most `capacity` entries, and at least one.
     pub(crate) fn new(capacity: usize) -> Self {
-        let shards = (capacity / IN_SHARD).clamp(1, MOST_SHARDS).next_power_of_two();
+        let shards = (capacity / IN_SHARD).clamp(1, MOST_SHARDS);
         Self {
             shards: (0..shards).map(|_| Shard::new()).collect(),
             places: Places::default(),
@@ -45,8 +45,13 @@ impl<S> Cache<S> {
 
     /// By bits in the hash's middle: within the shard an entry is placed by the lower ones, and told apart by the
     /// highest seven.
+    fn place(&self, hash: u64) -> usize {
+        let middle = u64::from((hash >> 24) as u32);
+        (middle * self.shards.len() as u64 >> 32) as usize
+    }
+
     fn shard(&self, hash: u64) -> &Shard<S> {
-        &self.shards[(hash >> 40) as usize % self.shards.len()]
+        &self.shards[self.place(hash)]
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<Cell<S>>> {
@@ -63,7 +68,7 @@ impl<S> Cache<S> {
         if let Some(cell) = self.get(key) {
             return cell;
         }
-        let cell = Arc::new(Cell::new(key.placed(self.places.share(key.place())), make()));
+        let cell = Arc::new(Cell::new(key.kept(self.places.share(key.place())), make()));
         if let Some(other) = self.shard(key.hash()).insert(&cell) {
             return other;
         }
@@ -100,7 +105,7 @@ impl<S> Cache<S> {
 
     fn evict_one(&self, newcomer: &Arc<Cell<S>>, now: Now) {
         // Shards fill evenly, so the newcomer's own is as good a place to look as any, unless it is alone there.
-        let start = (newcomer.key().hash() >> 40) as usize;
+        let start = self.place(newcomer.key().hash());
         for at in 0..self.shards.len() {
             let shard = &self.shards[(start + at) % self.shards.len()];
             // Somebody else may evict it first: then somebody else's was not, so there is another to choose.

@@ -9,6 +9,7 @@ use crate::{
     clock::Now,
     error::Error,
     fetched::{Fetched, Reason},
+    subject::Subject,
     sync::{Arc, AtomicBool, AtomicU64, Ordering, panicking, watch},
     token::AccessToken,
 };
@@ -27,6 +28,8 @@ pub(crate) struct Slow {
 pub(crate) struct Flight {
     pub(super) number: u64,
     pub(super) reason: Reason,
+    /// As the caller who began it asked, with what is to be spent.
+    pub(super) subject: Subject,
     pub(super) challenge: Option<Claims>,
     pub(super) started: Now,
     /// A caller without a token began it, and waits.
@@ -60,10 +63,17 @@ impl Beside for Slow {
 }
 
 impl Flight {
-    pub(super) fn new(number: u64, reason: Reason, challenge: Option<Claims>, started: Now) -> Self {
+    pub(super) fn new(
+        number: u64,
+        reason: Reason,
+        subject: Subject,
+        challenge: Option<Claims>,
+        started: Now,
+    ) -> Self {
         Self {
             number,
             reason,
+            subject,
             challenge,
             started,
             attended: false,

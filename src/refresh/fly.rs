@@ -120,7 +120,7 @@ impl Engine {
         if let Some(fetched) = newer().await {
             return Ok(fetched);
         }
-        let lease = match key.subject() {
+        let lease = match &flight.subject {
             Subject::App => None,
             subject => Some(self.grants.take(subject, deadline).await?),
         };
@@ -140,7 +140,7 @@ impl Engine {
         };
         gate()?;
         let job = Job {
-            request: TokenRequest::of(key.clone()),
+            request: TokenRequest::of(key.asked_by(flight.subject.clone())),
             grant: lease.as_ref().map_or(Grant::App, |lease| lease.grant.clone()),
             reason: flight.reason,
             attended: flight.attended,

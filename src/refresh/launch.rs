@@ -11,6 +11,7 @@ use crate::{
     clock::Now,
     error::Error,
     fetched::Reason,
+    subject::Subject,
     sync::{Arc, Handle, Ordering},
     token::AccessToken,
 };
@@ -23,6 +24,7 @@ impl Engine {
         slow: &mut Slow,
         now: Now,
         reason: Reason,
+        subject: &Subject,
         challenge: Option<Claims>,
     ) -> (Step, Begun) {
         let token = if challenge.is_some() { None } else { cell.usable(now).map(AccessToken) };
@@ -37,7 +39,7 @@ impl Engine {
             self.scheduler.look_at(cell, timeline.due());
             return (Step::Serve(token.clone()), Begun::Postponed);
         }
-        let mut flight = Flight::new(number, reason, challenge, now);
+        let mut flight = Flight::new(number, reason, subject.clone(), challenge, now);
         flight.attended = matches!(reason, Reason::Miss | Reason::Forced);
         (flight.refreshes, flight.background) = (token.is_some(), spare.is_some());
         match (self.begin(cell, slow, now, flight), token) {

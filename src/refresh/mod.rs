@@ -113,6 +113,14 @@ impl Phase {
     }
 }
 
+/// Who asks, and for what but the token in the cache.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    /// The caller's own: the entry's keeps no assertion.
+    pub(crate) subject: &'a Subject,
+    pub(crate) challenge: Option<&'a Claims>,
+}
+
 /// What a caller is to do.
 pub(crate) enum Step {
     Serve(AccessToken),
@@ -158,8 +166,8 @@ impl Engine {
     }
 
     /// What a caller is to do that found no hit. Starts what has to be started.
-    pub(crate) fn step(self: &Arc<Self>, cell: &Arc<Entry>, now: Now, challenge: Option<&Claims>) -> Step {
-        let (step, begun) = cell.slow(|slow| self.locked_step(cell, slow, now, challenge));
+    pub(crate) fn step(self: &Arc<Self>, cell: &Arc<Entry>, now: Now, ask: Ask<'_>) -> Step {
+        let (step, begun) = cell.slow(|slow| self.locked_step(cell, slow, now, ask));
         // Outside the lock: a runtime that is shutting down drops the task at once, and with it lands the flight.
         match begun {
             Begun::Flight(flight, term, runtime) => {
@@ -189,19 +197,13 @@ impl Engine {
         step
     }
 
-    fn locked_step(
-        &self,
-        cell: &Arc<Entry>,
-        slow: &mut Slow,
-        now: Now,
-        challenge: Option<&Claims>,
-    ) -> (Step, Begun) {
+    fn locked_step(&self, cell: &Arc<Entry>, slow: &mut Slow, now: Now, ask: Ask<'_>) -> (Step, Begun) {
         if self.phase.borrow().is_over() {
             return (Step::Fail(closed()), Begun::Nothing);
         }
         let silent = slow.flight.clone().filter(|flight| now.has_reached(flight.alive_until()));
         let taken_over = silent.map_or(Begun::Nothing, |flight| self.take_over(cell, &flight, now));
-        let step = match (challenge, &slow.flight) {
+        let step = match (ask.challenge, &slow.flight) {
             (Some(challenge), Some(flight)) if flight.challenge.as_ref() == Some(challenge) => {
                 Ok(Step::Join(Arc::clone(flight)))
             }
@@ -211,7 +213,7 @@ impl Engine {
         };
         match step {
             Ok(step) => (step, taken_over),
-            Err((reason, challenge)) => self.launch(cell, slow, now, reason, challenge),
+            Err((reason, challenge)) => self.launch(cell, slow, now, reason, ask.subject, challenge),
         }
     }
 

@@ -210,7 +210,7 @@ impl Engine {
                 // A caller took the last place just now. This one stays where it stood.
                 return Err(timeline.due());
             }
-            let mut flight = Flight::new(number, Reason::Due, None, now);
+            let mut flight = Flight::new(number, Reason::Due, cell.key().subject().clone(), None, now);
             (flight.refreshes, flight.background) = (now.nanos() < timeline.expiry(), true);
             self.begin(cell, slow, now, flight).map_err(|_| later)
         });

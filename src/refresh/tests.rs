@@ -131,8 +131,14 @@ async fn call(
 ) -> Result<AccessToken, Error> {
     let now = engine.clock.now();
     let cell = engine.cell(request.key(), now);
-    let step = engine.step(&cell, now, challenge.as_ref());
-    let patience = Patience { timeout: secs(30), deadline: now.after(secs(30)), challenge };
+    let step =
+        engine.step(&cell, now, Ask { subject: request.requested_subject(), challenge: challenge.as_ref() });
+    let patience = Patience {
+        timeout: secs(30),
+        deadline: now.after(secs(30)),
+        subject: request.requested_subject().clone(),
+        challenge,
+    };
     Arc::clone(engine).wait(cell, step, patience).await
 }
 
@@ -278,6 +284,9 @@ async fn a_due_token_that_nothing_can_refresh_is_a_hit_until_its_last_call() {
     call(&engine, &request, None).await.unwrap();
     time.advance(secs(500));
     let (cell, now) = (engine.cache.get(request.key()).unwrap(), engine.clock.now());
-    assert!(matches!(engine.step(&cell, now, None), Step::Serve(_)));
+    assert!(matches!(
+        engine.step(&cell, now, Ask { subject: request.requested_subject(), challenge: None }),
+        Step::Serve(_)
+    ));
     assert!(cell.hit(now, |_| ()).is_some() && cell.hit(now.after(secs(70)), |_| ()).is_none());
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Begun, Engine, Entry, Step, count,
+    Ask, Begun, Engine, Entry, Step, count,
     flight::{Flight, Outcome},
     fly, no_runtime,
 };
@@ -11,6 +11,7 @@ use crate::{
     claims::Claims,
     clock::Now,
     error::{Blame, Error, ErrorKind},
+    subject::Subject,
     sync::{Arc, select},
     token::{AccessToken, Token},
 };
@@ -23,7 +24,14 @@ const ROUNDS: u32 = 3;
 pub(crate) struct Patience {
     pub(crate) timeout: Duration,
     pub(crate) deadline: Now,
+    pub(crate) subject: Subject,
     pub(crate) challenge: Option<Claims>,
+}
+
+impl Patience {
+    pub(crate) fn ask(&self) -> Ask<'_> {
+        Ask { subject: &self.subject, challenge: self.challenge.as_ref() }
+    }
 }
 
 /// Why a caller stopped waiting for a flight.
@@ -90,7 +98,7 @@ impl Engine {
             if !cell.is_attached() {
                 cell = self.cell(cell.key(), now);
             }
-            step = self.step(&cell, now, patience.challenge.as_ref());
+            step = self.step(&cell, now, patience.ask());
         }
     }
 
