@@ -25,8 +25,8 @@ const CALLERS_TIMEOUT: Duration = Duration::from_secs(30);
 const CAPACITY: usize = 100_000;
 
 /// At 200 ms a fetch, 320 refreshes a second: 700,000 tokens of an hour are kept fresh, and ten thousand that are due at
-/// once are done within half a minute. Each fetch may have a connection of its own, of which proxies and NAT gateways
-/// allow a machine some hundreds.
+/// once are done in half a minute, where even a token of five minutes has more than one left when it is due. Each fetch
+/// may need a connection of its own, over HTTP/1.1, and 64 are few for a proxy or a NAT gateway.
 const BACKGROUND_FETCHES: usize = 64;
 
 /// Everything about a broker that is not the default.

@@ -154,6 +154,14 @@ impl Alarms {
     pub(super) fn len(&self) -> usize {
         self.len
     }
+
+    /// What they take, but for the two maps' own spare room.
+    pub(super) fn bytes(&self) -> usize {
+        let near = size_of::<((u64, usize), Weak<Entry>)>() * self.near.len();
+        let far = size_of::<(u64, Bucket)>() * self.far.len();
+        let places = self.far.values().map(|bucket| size_of::<Weak<Entry>>() * bucket.entries.capacity());
+        near + far + places.sum::<usize>()
+    }
 }
 
 #[cfg(test)]
@@ -241,6 +249,26 @@ mod tests {
         assert!(alarms.far.values().all(|bucket| !bucket.entries.is_empty()));
         let rung = std::iter::from_fn(|| alarms.pop(u64::MAX)).count();
         assert_eq!((rung, alarms.len(), places(&alarms)), (10, 0, 0));
+    }
+
+    #[test]
+    fn an_entry_stands_here_for_sixteen_bytes() {
+        let (mut alarms, entries) = (Alarms::default(), entries(100_000));
+        let mut random = fastrand::Rng::with_seed(7);
+        // Of an hour each, fetched together: due over the six minutes of their jitter.
+        for entry in &entries {
+            alarms.add(entry, 2_040 * SECOND + random.u64(..360 * SECOND));
+        }
+        let each = alarms.bytes() as f64 / entries.len() as f64;
+        assert!(each <= 16.0, "{each} bytes");
+        // And no more when each of them has had its turn and stands somewhere else.
+        for second in 2_040..2_400 {
+            while let Some(entry) = alarms.pop(second * SECOND) {
+                alarms.add(&entry, (second + 2_040) * SECOND + random.u64(..360 * SECOND));
+            }
+        }
+        let each = alarms.bytes() as f64 / entries.len() as f64;
+        assert!(each <= 16.0 && alarms.len() == entries.len(), "{each} bytes, {} places", alarms.len());
     }
 
     #[test]

@@ -332,6 +332,7 @@ impl fmt::Debug for Engine {
             .field("clock", &self.clock)
             .field("entries", &self.cache.len())
             .field("in_flight", &self.in_flight())
+            .field("scheduler", &self.scheduler)
             .finish_non_exhaustive()
     }
 }

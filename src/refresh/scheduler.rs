@@ -242,6 +242,10 @@ impl Engine {
 
 impl fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scheduler").field("alarms", &self.agenda.lock().alarms.len()).finish_non_exhaustive()
+        let agenda = self.agenda.lock();
+        f.debug_struct("Scheduler")
+            .field("alarms", &agenda.alarms.len())
+            .field("bytes", &agenda.alarms.bytes())
+            .finish_non_exhaustive()
     }
 }

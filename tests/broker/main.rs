@@ -11,6 +11,7 @@ mod hits;
 mod holds;
 mod keys;
 mod lies;
+mod odd_providers;
 mod outages;
 mod providers;
 mod scheduler;
