@@ -65,7 +65,7 @@ pub use self::http::{
     TransportErrorKind,
 };
 pub use authority::{Authority, DangerousAuthority};
-pub use broker::{Broker, Builder, GetToken, Handle, HandleGet, Metrics, Reader};
+pub use broker::{Broker, Builder, GetToken, Handle, HandleGet, Metrics, Reader, Warmed};
 pub use claims::Claims;
 pub use client_id::ClientId;
 pub use clock::{Clock, ManualClock, Now, Sleep};

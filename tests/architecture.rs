@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("provider", &[VOCABULARY, "wire", "http"]),
     ("cache", &[VOCABULARY]),
     ("refresh", &[VOCABULARY, "cache"]),
-    ("broker", &[VOCABULARY, "http", "provider", "cache", "refresh"]),
+    ("broker", &[VOCABULARY, "wire", "http", "provider", "cache", "refresh"]),
     ("guide", &[]),
     // A misread protocol or a wrong normalisation must not cancel out on both sides.
     ("emulator", &[]),

@@ -6,11 +6,15 @@ use super::{Broker, Shell, Spellings, Tenants, next_id};
 use crate::{
     Clock, Error, Identity, Provider,
     env::Env,
+    error::{Blame, ErrorKind},
+    fetched::Fetched,
     http::{HttpTransport, Transport},
     provider::FetchContext,
     refresh::{Alone, Engine, Fetch, Job, Parts},
     sync::Arc,
     tenant::TenantId,
+    text::guid,
+    wire::jwt,
 };
 
 /// How long a caller waits that says nothing else: three attempts of 10 s, as much as a client usually gives a
@@ -19,6 +23,11 @@ const CALLERS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// At some 2 KiB an entry, 200 MB.
 const CAPACITY: usize = 100_000;
+
+/// At 200 ms a fetch, 320 refreshes a second: 700,000 tokens of an hour are kept fresh, and ten thousand that are due at
+/// once are done within half a minute. Each fetch may have a connection of its own, of which proxies and NAT gateways
+/// allow a machine some hundreds.
+const BACKGROUND_FETCHES: usize = 64;
 
 /// Everything about a broker that is not the default.
 ///
@@ -38,6 +47,7 @@ const CAPACITY: usize = 100_000;
 pub struct Builder {
     clock: Clock,
     capacity: usize,
+    background_fetches: usize,
     timeout: Duration,
     tenants: Tenants,
     binding: Option<String>,
@@ -52,6 +62,7 @@ impl Builder {
         Self {
             clock: Clock::system(),
             capacity: CAPACITY,
+            background_fetches: BACKGROUND_FETCHES,
             timeout: CALLERS_TIMEOUT,
             tenants: Tenants::Listed(Box::default()),
             binding: None,
@@ -71,6 +82,14 @@ impl Builder {
     /// How many keys are kept at most; past that the dead go first, then the least used. Default: 100,000.
     pub fn capacity(mut self, keys: usize) -> Self {
         self.capacity = keys;
+        self
+    }
+
+    /// How many fetches may be under way at a time that nobody waits for: refreshes of tokens that are due and still
+    /// good. What is due beyond that waits its turn, the earliest first. A caller that needs a token never does.
+    /// [`Broker::warm`] fetches as many at a time. Default: 64.
+    pub fn background_fetches(mut self, most: usize) -> Self {
+        self.background_fetches = most;
         self
     }
 
@@ -128,10 +147,16 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// `Config` where a certificate, a proxy's address or the binding is malformed, or the capacity is 0.
+    /// `Config` where a certificate, a proxy's address or the binding is malformed, or the capacity or the number of
+    /// background fetches is 0.
     pub fn build(self, provider: impl Provider) -> Result<Broker, Error> {
         if self.capacity == 0 {
             return Err(Error::config("capacity: expected at least one key"));
+        }
+        if self.background_fetches == 0 {
+            return Err(Error::config("background fetches: expected at least one").with_advice(
+                "Without any, each token would be fetched only once a caller has to wait for it.",
+            ));
         }
         let identity = bound(provider.identity(), self.binding.as_deref())?;
         let transport = match self.transport {
@@ -142,7 +167,8 @@ impl Builder {
         let engine = Engine::new(Parts {
             clock: self.clock.clone(),
             capacity: self.capacity,
-            fetch: fetch(Arc::new(provider), transport, self.clock.clone()),
+            background: self.background_fetches,
+            fetch: fetch(Arc::new(provider), identity.tenant().cloned(), transport, self.clock.clone()),
             grants: Arc::new(Alone),
             shared: Arc::new(Alone),
             budget,
@@ -175,10 +201,16 @@ fn usual_transport(env: &Env, roots: &[Vec<u8>]) -> Result<HttpTransport, Error>
     builder.build()
 }
 
-/// The provider as the engine knows it: a closure.
-fn fetch(provider: Arc<dyn Provider>, transport: Arc<dyn Transport>, clock: Clock) -> Fetch {
+/// The provider as the engine knows it: a closure. `home` is its own tenant.
+fn fetch(
+    provider: Arc<dyn Provider>,
+    home: Option<TenantId>,
+    transport: Arc<dyn Transport>,
+    clock: Clock,
+) -> Fetch {
     Arc::new(move |job: Job| {
         let (provider, transport, clock) = (Arc::clone(&provider), Arc::clone(&transport), clock.clone());
+        let home = home.clone();
         Box::pin(async move {
             let Job { request, grant, reason, attended, challenge, previous, deadline, gate, random } = job;
             let cx = FetchContext {
@@ -192,9 +224,29 @@ fn fetch(provider: Arc<dyn Provider>, transport: Arc<dyn Transport>, clock: Cloc
                 gate,
                 random,
             };
-            provider.fetch(&cx, &request, grant).await
+            let fetched = provider.fetch(&cx, &request, grant).await?;
+            check_tenant(&fetched, request.requested_tenant().or(home.as_ref()))?;
+            Ok(fetched)
         })
     })
+}
+
+/// A token that says that it is another tenant's is nobody's: one customer would be given what is another's. Only where
+/// both name the tenant by its GUID; see [`jwt::tenant`] for what this is not.
+fn check_tenant(fetched: &Fetched, asked: Option<&TenantId>) -> Result<(), Error> {
+    let Some(asked) = asked.and_then(|tenant| guid(tenant.as_str())) else { return Ok(()) };
+    match jwt::tenant(fetched.token.expose()) {
+        Some(came) if came != asked => Err(Error::new(
+            ErrorKind::Protocol,
+            format!("a token of tenant {came} came back where one of tenant {asked} was asked for"),
+        )
+        .with_blame(Blame::Program)
+        .with_advice(
+            "A provider of your own has to heed the tenant of the request it is given. Where the provider is none of \
+             yours, something between here and the service answers with what it remembers.",
+        )),
+        _ => Ok(()),
+    }
 }
 
 impl fmt::Debug for Builder {
@@ -202,6 +254,7 @@ impl fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("timeout", &self.timeout)
             .field("capacity", &self.capacity)
+            .field("background_fetches", &self.background_fetches)
             .field("tenants", &self.tenants)
             .field("binding", &self.binding)
             .finish_non_exhaustive()

@@ -7,6 +7,7 @@ mod handle;
 mod metrics;
 mod reader;
 mod spelling;
+mod warm;
 
 use std::{
     borrow::Cow,
@@ -20,6 +21,7 @@ pub use get_token::GetToken;
 pub use handle::{Handle, HandleGet};
 pub use metrics::Metrics;
 pub use reader::Reader;
+pub use warm::Warmed;
 
 use crate::{
     Clock, Error, Identity, Provider, RequestRef,

@@ -33,6 +33,8 @@ pub(crate) struct Flight {
     pub(super) attended: bool,
     /// There was a living token when it began.
     pub(super) refreshes: bool,
+    /// Nobody waited for it when it began, and it has one of the places that there are for such.
+    pub(super) background: bool,
     /// Who leads: raised when a waiter takes over from a leader whose runtime is parked.
     term: AtomicU64,
     /// The leader's last word plus the longest it may be silent.
@@ -58,21 +60,15 @@ impl Beside for Slow {
 }
 
 impl Flight {
-    pub(super) fn new(
-        number: u64,
-        reason: Reason,
-        challenge: Option<Claims>,
-        started: Now,
-        attended: bool,
-        refreshes: bool,
-    ) -> Self {
+    pub(super) fn new(number: u64, reason: Reason, challenge: Option<Claims>, started: Now) -> Self {
         Self {
             number,
             reason,
             challenge,
             started,
-            attended,
-            refreshes,
+            attended: false,
+            refreshes: false,
+            background: false,
             term: AtomicU64::new(1),
             alive_until: AtomicU64::new(started.after(SILENCE).nanos()),
             durable: AtomicBool::new(false),

@@ -43,7 +43,7 @@ pub(crate) struct Job {
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How often a leader gives a sign of life.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 
 pub(super) async fn fly(lead: Lead) {
     let engine = Arc::clone(&lead.engine);
@@ -217,6 +217,7 @@ impl Engine {
         self.report(cell, flight, &outcome);
         flight.finish(outcome);
         self.flying.send_modify(|flying| *flying -= 1);
+        self.leave_background(flight);
     }
 
     /// Makes a token of what was fetched and puts it in the cell.

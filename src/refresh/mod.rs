@@ -4,18 +4,24 @@
 //! |---|---|
 //! | `decide` | the rules, as pure functions of an entry and the time |
 //! | `flight` | one fetch and those who wait for it |
+//! | `launch` | how a flight begins, and who flies it |
 //! | `fly` | the task of a flight, and its landing |
 //! | `wait` | a caller that has to wait |
 //! | `holds` | remembered failures |
 //! | `scheduler` | refreshes nobody asked for at that moment |
+//! | `alarms` | which entry is to be looked at when |
+//! | `background` | how many fetches may be under way that nobody waits for |
 //! | `grants` | the steps around a fetch that viewers and shared stores fill |
 
+mod alarms;
+mod background;
 mod counters;
 mod decide;
 mod flight;
 mod fly;
 mod grants;
 mod holds;
+mod launch;
 mod scheduler;
 #[cfg(test)]
 mod tests;
@@ -33,14 +39,15 @@ use crate::{
     cache::Cache,
     cell::{Cell, Rare},
     claims::Claims,
-    clock::{Clock, Now, nanos},
+    clock::{Clock, Now},
     error::{Error, ErrorKind},
     fetched::Reason,
     request::Key,
     subject::{Subject, sha256},
-    sync::{Arc, AtomicU64, Handle, Mutex, Ordering, watch},
+    sync::{Arc, AtomicU64, Handle, Mutex, watch},
     token::{AccessToken, Token},
 };
+use background::Background;
 use decide::Decision;
 use flight::Flight;
 use fly::Landing;
@@ -67,6 +74,7 @@ pub(crate) struct Engine {
     pub(crate) counters: Counters,
     holds: Holds,
     scheduler: Scheduler,
+    background: Background,
     fetch: Fetch,
     grants: Arc<dyn Grants>,
     shared: Arc<dyn Shared>,
@@ -82,6 +90,8 @@ pub(crate) struct Engine {
 pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) capacity: usize,
+    /// How many fetches may be under way that nobody waits for.
+    pub(crate) background: usize,
     pub(crate) fetch: Fetch,
     pub(crate) grants: Arc<dyn Grants>,
     pub(crate) shared: Arc<dyn Shared>,
@@ -113,18 +123,25 @@ pub(crate) enum Step {
     After(Arc<Flight>),
 }
 
-/// What must be started once the cell's lock is released.
-type Started = Option<(Arc<Flight>, u64, Handle)>;
+/// What must be done once the cell's lock is released.
+enum Begun {
+    Nothing,
+    /// Fly it, on this runtime.
+    Flight(Arc<Flight>, u64, Handle),
+    /// There is no room for a fetch that nobody waits for. The scheduler has it in its list.
+    Postponed,
+}
 
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { clock, capacity, fetch, grants, shared, budget, seed } = parts;
+        let Parts { clock, capacity, background, fetch, grants, shared, budget, seed } = parts;
         Arc::new(Self {
             clock,
             cache: Cache::new(capacity),
             counters: Counters::default(),
             holds: Holds::default(),
             scheduler: Scheduler::default(),
+            background: Background::new(background),
             fetch,
             grants,
             shared,
@@ -142,11 +159,19 @@ impl Engine {
 
     /// What a caller is to do that found no hit. Starts what has to be started.
     pub(crate) fn step(self: &Arc<Self>, cell: &Arc<Entry>, now: Now, challenge: Option<&Claims>) -> Step {
-        let (step, started) = cell.slow(|slow| self.locked_step(cell, slow, now, challenge));
+        let (step, begun) = cell.slow(|slow| self.locked_step(cell, slow, now, challenge));
         // Outside the lock: a runtime that is shutting down drops the task at once, and with it lands the flight.
-        if let Some((flight, term, runtime)) = started {
-            Scheduler::ensure_running(self, &runtime, now);
-            runtime.spawn(fly::fly(self.lead(cell, &flight, term)));
+        match begun {
+            Begun::Flight(flight, term, runtime) => {
+                Scheduler::ensure_running(self, &runtime, now);
+                runtime.spawn(fly::fly(self.lead(cell, &flight, term)));
+            }
+            Begun::Postponed => {
+                if let Ok(runtime) = self.runtime(now) {
+                    Scheduler::ensure_running(self, &runtime, now);
+                }
+            }
+            Begun::Nothing => {}
         }
         match &step {
             Step::Serve(_) => self.counters.hit(),
@@ -170,12 +195,12 @@ impl Engine {
         slow: &mut Slow,
         now: Now,
         challenge: Option<&Claims>,
-    ) -> (Step, Started) {
+    ) -> (Step, Begun) {
         if self.phase.borrow().is_over() {
-            return (Step::Fail(closed()), None);
+            return (Step::Fail(closed()), Begun::Nothing);
         }
         let silent = slow.flight.clone().filter(|flight| now.has_reached(flight.alive_until()));
-        let taken_over = silent.and_then(|flight| self.take_over(cell, &flight, now));
+        let taken_over = silent.map_or(Begun::Nothing, |flight| self.take_over(cell, &flight, now));
         let step = match (challenge, &slow.flight) {
             (Some(challenge), Some(flight)) if flight.challenge.as_ref() == Some(challenge) => {
                 Ok(Step::Join(Arc::clone(flight)))
@@ -219,120 +244,6 @@ impl Engine {
         }
     }
 
-    /// Starts a flight. A caller that needs it waits; one that has a token which is merely due does not.
-    fn launch(
-        &self,
-        cell: &Arc<Entry>,
-        slow: &mut Slow,
-        now: Now,
-        reason: Reason,
-        challenge: Option<Claims>,
-    ) -> (Step, Started) {
-        let forced = challenge.is_some();
-        let token = if forced { None } else { cell.usable(now).map(AccessToken) };
-        let number = self.flights.fetch_add(1, Ordering::Relaxed) + 1;
-        let started = self.runtime(now).and_then(|runtime| {
-            let probing = self.holds.enter(cell.key(), slow.hold.as_mut(), now, number)?;
-            let attended = matches!(reason, Reason::Miss | Reason::Forced);
-            let reason = if probing && !forced { Reason::Probe } else { reason };
-            let flight = Flight::new(number, reason, challenge, now, attended, token.is_some());
-            Ok((Arc::new(flight), runtime))
-        });
-        match (started, token) {
-            (Ok((flight, runtime)), token) => {
-                slow.flight = Some(Arc::clone(&flight));
-                cell.set_flying(true);
-                cell.set_quiet_until(flight.alive_until().nanos());
-                self.flying.send_modify(|flying| *flying += 1);
-                let waits = token.as_ref().is_none_or(|token| now.nanos() >= token.0.timeline().last_call());
-                let step = match token {
-                    Some(token) if !waits => Step::Serve(token),
-                    _ => Step::Join(Arc::clone(&flight)),
-                };
-                (step, Some((flight, 1, runtime)))
-            }
-            (Err(_), Some(token)) => {
-                // Nothing can be started from here. The scheduler may be able to, on a runtime of its own.
-                let later = now.after(GLANCE).nanos();
-                cell.set_quiet_until(later);
-                self.scheduler.look_at(cell, later);
-                (Step::Serve(token), None)
-            }
-            (Err(error), None) => (Step::Fail(error), None),
-        }
-    }
-
-    /// Makes the caller's runtime the one that flies on. Called with the cell's lock held.
-    fn take_over(&self, cell: &Entry, flight: &Arc<Flight>, now: Now) -> Started {
-        // Where nobody can take over from here, somebody looks again later.
-        flight.prolong(now.after(SILENCE));
-        self.holds.prolong(cell.key(), flight.number, flight.alive_until());
-        cell.set_quiet_until(flight.alive_until().nanos());
-        let runtime = self.runtime(now).ok()?;
-        count(&self.counters.takeovers);
-        Some((Arc::clone(flight), flight.next_term(), runtime))
-    }
-
-    fn lead(self: &Arc<Self>, cell: &Arc<Entry>, flight: &Arc<Flight>, term: u64) -> flight::Lead {
-        flight::Lead {
-            engine: Arc::clone(self),
-            cell: Arc::clone(cell),
-            flight: Arc::clone(flight),
-            term,
-            landed: false,
-        }
-    }
-
-    /// The scheduler's look at one entry whose time has come.
-    fn look(self: &Arc<Self>, cell: &Arc<Entry>, now: Now) {
-        if !cell.is_attached() || cell.is_flying() {
-            return;
-        }
-        let token = cell.peek();
-        let Some(timeline) = token.as_ref().map(|token| *token.timeline()) else {
-            let refused_until = cell.slow(|slow| slow.refused.map_or(0, |_| slow.refused_until));
-            let until = cell.quiet_until().saturating_add(nanos(FORSAKEN));
-            return self.clear_away_at(cell, until.max(refused_until), now);
-        };
-        if now.nanos() < timeline.due() {
-            // It was replaced meanwhile.
-            return self.scheduler.look_at(cell, timeline.due());
-        }
-        if !cell.is_used() || !renewable(cell.key()) {
-            return self.clear_away_at(cell, timeline.expiry(), now);
-        }
-        let forsaken = timeline.expiry().saturating_add(nanos(FORSAKEN));
-        if now.nanos() >= forsaken {
-            return self.clear_away_at(cell, forsaken, now);
-        }
-        if now.nanos() < cell.quiet_until() {
-            return self.scheduler.look_at(cell, cell.quiet_until());
-        }
-        let started = cell.slow(|slow| match slow.flight {
-            Some(_) => None,
-            // Held at a width that the cell knows nothing of.
-            None if self.holds.check(cell.key(), slow.hold.as_ref(), now, 0).is_some() => None,
-            None => self.launch(cell, slow, now, Reason::Due, None).1,
-        });
-        match started {
-            Some((flight, term, runtime)) => drop(runtime.spawn(fly::fly(self.lead(cell, &flight, term)))),
-            None => {
-                let held_until = self.holds.until(cell.key()).unwrap_or_default();
-                let later = held_until.max(now.after(Duration::from_secs(1)).nanos());
-                self.scheduler.look_at(cell, later);
-            }
-        }
-    }
-
-    /// Evicts an entry once `until` has come, if it is still as dead as it is now.
-    fn clear_away_at(self: &Arc<Self>, cell: &Arc<Entry>, until: u64, now: Now) {
-        if now.nanos() < until {
-            return self.scheduler.look_at(cell, until);
-        }
-        let dead = |cell: &Entry| !cell.standing(now).alive && now.nanos() >= cell.quiet_until();
-        self.cache.remove_if(cell, dead);
-    }
-
     /// A resource refused this token: it goes, if it is still the one in the cache, and must not come back.
     pub(crate) fn invalidate(&self, token: &AccessToken) -> bool {
         // Where a refresh brought the same text again, that is as refused as this one.
@@ -348,6 +259,11 @@ impl Engine {
             }
             withdrawn.is_some()
         })
+    }
+
+    /// How many fetches may be under way at a time that nobody waits for.
+    pub(crate) fn background_limit(&self) -> usize {
+        self.background.limit()
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -381,12 +297,6 @@ impl Engine {
     pub(crate) fn end(&self) {
         self.phase.send_replace(Phase::Closed);
         drop(self.cache.clear());
-    }
-
-    /// The runtime to fly on, if there is one here with a timer.
-    fn runtime(&self, now: Now) -> Result<Handle, Error> {
-        let runtime = Handle::try_current().map_err(|_| no_runtime())?;
-        self.clock.try_sleep_until(now).map(|_| runtime).ok_or_else(no_runtime)
     }
 
     fn draw(&self) -> f64 {

@@ -1,62 +1,62 @@
 //! Refreshes tokens when they are due, whether or not anyone asks at that moment, and clears away what is dead.
 //!
 //! One task for a broker, started with its first fetch, and asleep until the next entry is due. It holds the engine
-//! weakly and ends with it.
+//! weakly and ends with it. While as many fetches are under way in the background as there may be, it waits for one of
+//! them to land, and then goes on with what was due first.
 
-use std::{collections::BTreeMap, fmt};
+use std::{fmt, time::Duration};
 
-use super::{Engine, Entry, SILENCE};
+use super::{
+    Engine, Entry, FORSAKEN, SILENCE,
+    alarms::Alarms,
+    flight::Flight,
+    fly::{self, HEARTBEAT},
+    renewable,
+};
 use crate::{
     clock::{Now, nanos},
+    fetched::Reason,
     sync::{Arc, AtomicU64, Handle, Mutex, Notify, Ordering, Weak, select, yield_now},
 };
 
 #[derive(Default)]
 pub(super) struct Scheduler {
-    alarms: Mutex<Alarms>,
+    agenda: Mutex<Agenda>,
     /// The number of the task that runs; 0: none.
     running: AtomicU64,
     tasks: AtomicU64,
 }
 
 #[derive(Default)]
-struct Alarms {
-    /// By when and the entry's address, which is its own for as long as it stands here: one alarm for each entry. What
-    /// is to be done is decided by how the entry stands at that time.
-    list: BTreeMap<(u64, usize), Weak<Entry>>,
-    /// How many there were when those of dropped entries were last taken out.
-    swept: usize,
-    /// Rung for an alarm that is earlier than all others. Apart, so that waiting for it keeps no engine alive, and the
-    /// running task's own, so that no other takes it for itself.
+struct Agenda {
+    alarms: Alarms,
+    /// By when the running task is to take its next look.
+    awake_by: u64,
+    /// Rung for an alarm that is earlier than all others, and when there is room for a fetch again. Apart, so that
+    /// waiting for it keeps no engine alive, and the running task's own, so that no other takes it for itself.
     bell: Arc<Notify>,
 }
-
-/// So few alarms of dropped entries are not worth a sweep.
-const LEAST_SWEPT: usize = 1024;
 
 impl Scheduler {
     /// Has the entry looked at when `at` has come, or earlier where that was asked for before.
     pub(super) fn look_at(&self, cell: &Arc<Entry>, at: u64) {
         let at = at.max(1);
-        let place = Arc::as_ptr(cell).addr();
-        let mut alarms = self.alarms.lock();
-        match cell.alarm() {
-            0 => {}
-            before if before <= at => return,
-            before => drop(alarms.list.remove(&(before, place))),
-        }
-        cell.set_alarm(at);
-        let first = alarms.first().is_none_or(|first| at < first);
-        alarms.list.insert((at, place), Arc::downgrade(cell));
-        if alarms.list.len() > 2 * alarms.swept + LEAST_SWEPT {
-            alarms.list.retain(|_, cell| cell.strong_count() > 0);
-            alarms.swept = alarms.list.len();
-        }
-        let bell = first.then(|| Arc::clone(&alarms.bell));
-        drop(alarms);
+        let bell = {
+            let mut agenda = self.agenda.lock();
+            agenda.alarms.add(cell, at).then(|| {
+                agenda.awake_by = agenda.awake_by.min(at);
+                Arc::clone(&agenda.bell)
+            })
+        };
         if let Some(bell) = bell {
             bell.notify_one();
         }
+    }
+
+    /// There is room for a fetch in the background again.
+    pub(super) fn ring(&self) {
+        let bell = Arc::clone(&self.agenda.lock().bell);
+        bell.notify_one();
     }
 
     /// Starts the task where none runs, or where the one that does is so late that its runtime must be parked. Called
@@ -64,44 +64,42 @@ impl Scheduler {
     pub(super) fn ensure_running(engine: &Arc<Engine>, runtime: &Handle, now: Now) {
         let scheduler = &engine.scheduler;
         let before = scheduler.running.load(Ordering::Acquire);
-        let late = |at: u64| now.nanos() >= at.saturating_add(nanos(SILENCE));
-        if before != 0 && !scheduler.next().is_some_and(late) {
+        let late = || now.nanos() >= scheduler.agenda.lock().awake_by.saturating_add(nanos(SILENCE));
+        if before != 0 && !late() {
             return;
         }
         let number = scheduler.tasks.fetch_add(1, Ordering::Relaxed) + 1;
         let won = scheduler.running.compare_exchange(before, number, Ordering::AcqRel, Ordering::Relaxed);
         if won.is_ok() {
             let bell = Arc::<Notify>::default();
-            scheduler.alarms.lock().bell = Arc::clone(&bell);
+            {
+                let mut agenda = scheduler.agenda.lock();
+                agenda.bell = Arc::clone(&bell);
+                agenda.awake_by = now.nanos();
+            }
             runtime.spawn(run(Running { engine: Arc::downgrade(engine), number }, bell));
         }
     }
 
-    fn next(&self) -> Option<u64> {
-        self.alarms.lock().first()
+    fn pop(&self, now: Now) -> Option<Arc<Entry>> {
+        self.agenda.lock().alarms.pop(now.nanos())
     }
 
-    fn pop_due(&self, now: Now) -> Option<Arc<Entry>> {
-        let mut alarms = self.alarms.lock();
-        while alarms.first()? <= now.nanos() {
-            let (_, cell) = alarms.list.pop_first()?;
-            if let Some(cell) = cell.upgrade() {
-                cell.set_alarm(0);
-                return Some(cell);
-            }
-        }
-        None
+    /// When the task is to take its next look: at the next alarm, or where that has gone off and there is no room for
+    /// what is to be done, at `pause`.
+    fn next_look(&self, now: Now, pause: Option<Now>) -> u64 {
+        let mut agenda = self.agenda.lock();
+        let next = agenda.alarms.first().unwrap_or(u64::MAX);
+        agenda.awake_by = match pause {
+            Some(pause) if next <= now.nanos() => pause.nanos(),
+            _ => next.max(now.nanos()),
+        };
+        agenda.awake_by
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.alarms.lock().list.len()
-    }
-}
-
-impl Alarms {
-    fn first(&self) -> Option<u64> {
-        self.list.first_key_value().map(|((at, _), _)| *at)
+        self.agenda.lock().alarms.len()
     }
 }
 
@@ -124,41 +122,126 @@ impl Drop for Running {
 /// How many entries are looked at before other tasks get their turn.
 const AT_A_TIME: usize = 64;
 
+/// When an entry is looked at again that something unforeseen kept from being refreshed.
+const LATER: Duration = Duration::from_secs(1);
+
 async fn run(running: Running, bell: Arc<Notify>) {
     let Some(engine) = running.engine.upgrade() else { return };
     let (clock, mut phase) = (engine.clock.clone(), engine.phase.subscribe());
     drop(engine);
+    // When the fetches that keep the others waiting are to be looked after.
+    let mut check = clock.now().after(HEARTBEAT);
     loop {
-        let next = {
+        let (now, next) = {
             let Some(engine) = running.engine.upgrade() else { return };
-            if engine.scheduler.running.load(Ordering::Acquire) != running.number {
+            if engine.scheduler.running.load(Ordering::Acquire) != running.number
+                || engine.phase.borrow().is_over()
+            {
                 return;
             }
             let now = clock.now();
             for _ in 0..AT_A_TIME {
-                let Some(cell) = engine.scheduler.pop_due(now) else { break };
+                if engine.background.is_full() {
+                    break;
+                }
+                let Some(cell) = engine.scheduler.pop(now) else { break };
                 engine.look(&cell, now);
             }
-            engine.scheduler.next()
-        };
-        let woken = async {
-            match next {
-                Some(at) => clock.sleep_until(Now::from_nanos(0, at)).await,
-                None => std::future::pending().await,
+            let full = engine.background.is_full();
+            if now.has_reached(check) {
+                if full {
+                    engine.relieve_background(now);
+                }
+                check = now.after(HEARTBEAT);
             }
+            (now, engine.scheduler.next_look(now, full.then_some(check)))
         };
-        select! {
-            () = woken => {}
-            () = bell.notified() => {}
-            // Closed, or the engine is gone and the sender with it.
-            changed = phase.changed() => if changed.is_err() || phase.borrow().is_over() { return },
+        if next > now.nanos() {
+            let woken = async {
+                match next {
+                    u64::MAX => std::future::pending().await,
+                    at => clock.sleep_until(Now::from_nanos(0, at)).await,
+                }
+            };
+            select! {
+                () = woken => {}
+                () = bell.notified() => {}
+                // Closed, or the engine is gone and the sender with it.
+                changed = phase.changed() => if changed.is_err() { return },
+            }
         }
         yield_now().await;
     }
 }
 
+impl Engine {
+    /// The scheduler's look at one entry whose time has come.
+    fn look(self: &Arc<Self>, cell: &Arc<Entry>, now: Now) {
+        if !cell.is_attached() || cell.is_flying() {
+            return;
+        }
+        let token = cell.peek();
+        let Some(timeline) = token.as_ref().map(|token| *token.timeline()) else {
+            let refused_until = cell.slow(|slow| slow.refused.map_or(0, |_| slow.refused_until));
+            let until = cell.quiet_until().saturating_add(nanos(FORSAKEN));
+            return self.clear_away_at(cell, until.max(refused_until), now);
+        };
+        if now.nanos() < timeline.due() {
+            // It was replaced meanwhile.
+            return self.scheduler.look_at(cell, timeline.due());
+        }
+        if !cell.is_used() || !renewable(cell.key()) {
+            return self.clear_away_at(cell, timeline.expiry(), now);
+        }
+        let forsaken = timeline.expiry().saturating_add(nanos(FORSAKEN));
+        if now.nanos() >= forsaken {
+            return self.clear_away_at(cell, forsaken, now);
+        }
+        let later = now.after(LATER).nanos();
+        let begun = cell.slow(|slow| {
+            if slow.flight.is_some() {
+                return Err(later);
+            }
+            if let Some(until) = self.held_until(cell, slow, now) {
+                return Err(until.max(later));
+            }
+            let number = self.next_flight();
+            if !self.background.enter(number, cell) {
+                // A caller took the last place just now. This one stays where it stood.
+                return Err(timeline.due());
+            }
+            let mut flight = Flight::new(number, Reason::Due, None, now);
+            (flight.refreshes, flight.background) = (now.nanos() < timeline.expiry(), true);
+            self.begin(cell, slow, now, flight).map_err(|_| later)
+        });
+        match begun {
+            Ok((flight, runtime)) => drop(runtime.spawn(fly::fly(self.lead(cell, &flight, 1)))),
+            Err(again) => self.scheduler.look_at(cell, again),
+        }
+    }
+
+    /// Evicts an entry once `until` has come, if it is still as dead as it is now.
+    fn clear_away_at(self: &Arc<Self>, cell: &Arc<Entry>, until: u64, now: Now) {
+        if now.nanos() < until {
+            return self.scheduler.look_at(cell, until);
+        }
+        let dead = |cell: &Entry| !cell.standing(now).alive && now.nanos() >= cell.quiet_until();
+        self.cache.remove_if(cell, dead);
+    }
+
+    /// Takes over what parked runtimes fly in the background, since nobody else may ever ask for it: their places would
+    /// be lost.
+    fn relieve_background(self: &Arc<Self>, now: Now) {
+        for cell in self.background.entries() {
+            if let Some(flight) = cell.slow(|slow| slow.flight.clone()) {
+                self.relieve(&cell, &flight, now);
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scheduler").field("alarms", &self.alarms.lock().list.len()).finish_non_exhaustive()
+        f.debug_struct("Scheduler").field("alarms", &self.agenda.lock().alarms.len()).finish_non_exhaustive()
     }
 }

@@ -105,6 +105,7 @@ fn engine(recorder: Recorder) -> (Arc<Engine>, Arc<Recorder>) {
     let engine = Engine::new(Parts {
         clock,
         capacity: 10,
+        background: 2,
         fetch,
         grants: Arc::clone(&recorder) as _,
         shared: Arc::clone(&recorder) as _,
@@ -195,7 +196,8 @@ fn throttled(capacity: usize) -> (Arc<Engine>, ManualClock) {
         Box::pin(async { result })
     });
     let (grants, shared) = (Arc::new(Alone), Arc::new(Alone));
-    let parts = Parts { clock, capacity, fetch, grants, shared, budget: secs(60), seed: Some(7) };
+    let parts =
+        Parts { clock, capacity, background: 2, fetch, grants, shared, budget: secs(60), seed: Some(7) };
     (Engine::new(parts), time)
 }
 
@@ -244,8 +246,16 @@ async fn a_probe_that_a_caller_waits_for_may_ask_a_person_and_one_in_the_backgro
         Box::pin(async { result })
     });
     let (grants, shared) = (Arc::new(Alone), Arc::new(Alone));
-    let engine =
-        Engine::new(Parts { clock, capacity: 10, fetch, grants, shared, budget: secs(60), seed: Some(7) });
+    let engine = Engine::new(Parts {
+        clock,
+        capacity: 10,
+        background: 2,
+        fetch,
+        grants,
+        shared,
+        budget: secs(60),
+        seed: Some(7),
+    });
     call(&engine, &app(), None).await.unwrap_err();
     time.advance(secs(10));
     call(&engine, &app(), None).await.unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Engine, Entry, Step, count,
+    Begun, Engine, Entry, Step, count,
     flight::{Flight, Outcome},
     fly, no_runtime,
 };
@@ -19,7 +19,7 @@ use crate::{
 const ROUNDS: u32 = 3;
 
 /// One caller's patience.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Patience {
     pub(crate) timeout: Duration,
     pub(crate) deadline: Now,
@@ -101,6 +101,7 @@ impl Engine {
         patience: &Patience,
     ) -> Waited {
         let mut landed = flight.watch();
+        let mut is_up = false;
         loop {
             if let Some(outcome) = landed.borrow_and_update().clone() {
                 return Waited::Landed(outcome);
@@ -117,7 +118,7 @@ impl Engine {
                 }
                 _ => {}
             }
-            if now.has_reached(patience.deadline) {
+            if is_up || now.has_reached(patience.deadline) {
                 return Waited::TimedOut;
             }
             if now.has_reached(flight.alive_until()) {
@@ -129,19 +130,20 @@ impl Engine {
             select! {
                 biased;
                 _ = landed.changed() => {}
-                () = awake => {}
+                // The timer is exact, while the clock may be some milliseconds behind: what it says is not asked again.
+                () = awake => is_up = wake.has_reached(patience.deadline),
             }
         }
     }
 
     /// Takes over from a leader that has been silent for too long, unless somebody else just did.
-    fn relieve(self: &Arc<Self>, cell: &Arc<Entry>, flight: &Arc<Flight>, now: Now) {
-        let started = cell.slow(|slow| {
+    pub(super) fn relieve(self: &Arc<Self>, cell: &Arc<Entry>, flight: &Arc<Flight>, now: Now) {
+        let begun = cell.slow(|slow| {
             let current = slow.flight.as_ref().is_some_and(|current| Arc::ptr_eq(current, flight));
             let silent = current && now.has_reached(flight.alive_until());
-            silent.then(|| self.take_over(cell, flight, now)).flatten()
+            if silent { self.take_over(cell, flight, now) } else { Begun::Nothing }
         });
-        if let Some((flight, term, runtime)) = started {
+        if let Begun::Flight(flight, term, runtime) = begun {
             tracing::warn!(scopes = %cell.key().scopes(), "a parked runtime's fetch is taken over");
             runtime.spawn(fly::fly(self.lead(cell, &flight, term)));
         }

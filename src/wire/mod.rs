@@ -7,6 +7,7 @@ mod codes;
 mod explain;
 pub(crate) mod form;
 mod json;
+pub(crate) mod jwt;
 mod lifetime;
 pub(crate) mod managed_identity;
 pub(crate) mod oauth_error;

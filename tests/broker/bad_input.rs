@@ -77,6 +77,10 @@ fn each_field_is_named_and_no_secret_is_echoed() {
         (UserId::new(" ").map(drop), "user id: "),
         (UserAssertion::new("").map(drop), "user assertion: "),
         (Broker::builder().capacity(0).build(StaticToken::new("t").unwrap()).map(drop), "capacity: "),
+        (
+            Broker::builder().background_fetches(0).build(StaticToken::new("t").unwrap()).map(drop),
+            "background fetches: ",
+        ),
         (Broker::builder().binding("a b").build(StaticToken::new("t").unwrap()).map(drop), "binding: "),
         (
             Broker::builder()

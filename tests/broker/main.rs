@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod background;
 mod bad_input;
 mod clocks;
 mod errors;
@@ -17,3 +18,4 @@ mod simulation;
 #[path = "../support/mod.rs"]
 mod support;
 mod trouble;
+mod warm;
