@@ -161,7 +161,7 @@ impl Provider for Service {
             _ => None,
         };
         let tenant = request.requested_tenant().map(ToString::to_string);
-        let name = Target::name(tenant.as_deref(), user, &request.scopes().to_string());
+        let name = Target::name(tenant.as_deref(), user, request.scopes().as_ref());
         Box::pin(self.answer(cx, self.keys[&name]))
     }
 }
