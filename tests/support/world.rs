@@ -97,6 +97,11 @@ impl World {
         InMemory { emulator: self.emulator.clone(), secrets: Arc::clone(&self.secrets) }
     }
 
+    /// The same, for so many tokens that one cannot search for each of them.
+    pub(crate) fn transport_unsearched(&self) -> InMemory {
+        InMemory { emulator: self.emulator.clone(), secrets: Arc::default() }
+    }
+
     pub(crate) fn builder(&self) -> Builder {
         Broker::builder().clock(self.clock.clone()).transport(self.transport()).seed(7)
     }
