@@ -50,7 +50,7 @@ pub(crate) fn hits(hits: &Hits) -> String {
 pub(crate) fn scaling(scale: &Scale) -> String {
     const RIGHT: f64 = 520.0;
     const BOTTOM: f64 = 330.0;
-    let mut svg = Svg::new(720.0, 390.0, "Nanoseconds for a cached token, by number of keys");
+    let mut svg = Svg::new(720.0, 370.0, "Nanoseconds for a cached token, by number of keys");
     svg.heading((8.0, 22.0), "Keys read at random: nanoseconds a hit, on one thread");
     let figures = || scale.sizes.iter().flat_map(|size| size.hit_ns.values().copied());
     let keys = || scale.sizes.iter().map(|size| size.keys as f64);
@@ -63,7 +63,7 @@ pub(crate) fn scaling(scale: &Scale) -> String {
     for ns in up.decades().flat_map(|decade| [decade, 2.0 * decade, 5.0 * decade]) {
         if (44.5..BOTTOM - 0.5).contains(&up.at(ns)) {
             svg.line((48.0, up.at(ns)), (RIGHT, up.at(ns)), FAINT);
-            svg.text((42.0, up.at(ns) + 4.0), Anchor::End, INK, &format!("{ns:.0}"));
+            svg.text((42.0, up.at(ns) + 4.0), Anchor::End, INK, &count(ns as u64));
         }
     }
     for size in &scale.sizes {
@@ -79,7 +79,7 @@ pub(crate) fn scaling(scale: &Scale) -> String {
         points.iter().for_each(|point| svg.dot(*point, color(name)));
         let last = scale.sizes.last().and_then(|size| size.hit_ns.get(*name));
         if let (Some((_, y)), Some(ns)) = (points.last(), last) {
-            ends.push((*y, format!("{name}, {ns:.0}"), color(name)));
+            ends.push((*y, format!("{name}, {}", count(*ns as u64)), color(name)));
         }
     }
     for (y, text, color) in apart(ends) {
@@ -110,7 +110,7 @@ pub(crate) fn refresh(latency: &Latency) -> String {
         36.0 + rows as f64 * HEIGHT,
         "Latency of calls across a refresh, of entra_broker and azure_identity",
     );
-    svg.heading((8.0, 22.0), "Calls across a refresh: of so many calls, one takes at least so long");
+    svg.heading((8.0, 22.0), "Calls while tokens are refreshed: of so many, one takes at least so long");
     let nothing = latency.scenarios.iter().find_map(|scenario| scenario.runs.get(NOTHING));
     for (at, scenario) in latency.scenarios.iter().enumerate() {
         let corner = ((at % 2) as f64 * WIDTH, 36.0 + (at / 2) as f64 * HEIGHT);
@@ -143,12 +143,15 @@ fn panel(
     let (right, bottom) = (left + width - 16.0, top + height - 34.0);
     let up = Log::new((10.0, 1e10), (bottom, top + 26.0));
     let along = Log::new((2.0, 2e9), (left + 56.0, right));
-    for ns in up.decades().step_by(3).chain([1e7, 1e8, 1e10]) {
+    for ns in up.decades().step_by(2) {
         svg.line((left + 56.0, up.at(ns)), (right, up.at(ns)), FAINT);
         svg.text((left + 50.0, up.at(ns) + 4.0), Anchor::End, INK, &time(ns));
     }
-    for calls in along.decades().filter(|calls| calls.log10() as i32 % 2 == 1) {
-        let text = count(calls as u64);
+    for calls in along.decades().step_by(2) {
+        let text = match calls {
+            ..1e6 => count(calls as u64),
+            _ => format!("{} M", count(calls as u64 / 1_000_000)),
+        };
         svg.text((along.at(calls), bottom + 16.0), Anchor::Middle, INK, &text);
     }
     let mut draw = |curve: &[(u64, u64)], color: &str, dashed| {

