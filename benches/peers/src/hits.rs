@@ -1,5 +1,7 @@
 //! One key, read again and again, on one thread and on two.
 
+use std::collections::BTreeSet;
+
 use crate::{
     Failure,
     contestants::{BUILDING, Fixture, POLICY, WHAT},
@@ -31,8 +33,9 @@ pub(crate) fn hits(smoke: bool) -> Result<Hits, Failure> {
     subtract(&mut hits).ok_or("nothing to subtract")?;
     let figures = [&mut hits.hit_ns, &mut hits.total_mops_2_threads];
     figures.into_iter().flat_map(|figures| figures.values_mut()).for_each(|value| *value = rounded(*value));
-    if let Some((name, _)) = WHAT.iter().find(|(name, _)| !hits.hit_ns.contains_key(*name)) {
-        return Err(format!("{name} did not take part").into());
+    if !hits.hit_ns.keys().map(String::as_str).eq(WHAT.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>())
+    {
+        return Err("the table's rows are not who took part".into());
     }
     Ok(hits)
 }

@@ -29,6 +29,7 @@ pub(crate) const WHAT: &[(&str, &str)] = &[
     ("entra_broker.str", "broker.get_token(\"https://vault.azure.net/.default\").await"),
     ("entra_broker.handle", "handle.get().await, a Handle bound once"),
     ("entra_broker.handle_with", "handle.with(|token| …), which lends the token instead of giving it"),
+    ("entra_broker.reader", "reader.get(), a worker's own Reader, which lends the token, too"),
     (
         "entra_broker.authorization",
         "broker.get_token(&request).await, then token.authorization(): a header's value",

@@ -47,6 +47,14 @@ impl Ours {
                     take(black_box(handle).with(|token| token.secret().len()).ok_or("nothing at hand"));
                 }
             }),
+            Contestant::new("entra_broker.reader", move |hits| {
+                // One a thread.
+                let mut reader = handle.reader();
+                for _ in 0..hits {
+                    let length = black_box(&mut reader).get().map(|token| token.secret().len());
+                    take(length.ok_or("nothing at hand"));
+                }
+            }),
             Contestant::new("entra_broker.authorization", move |hits| {
                 ready(async {
                     for _ in 0..hits {
