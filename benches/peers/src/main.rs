@@ -3,7 +3,7 @@
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml`, with `-- --smoke` just to see that it works. The last line
 //! of the output is one JSON object with what was found. `--only hits|scale|latency` runs one part; `--write` writes what was
 //! found to `benches/results` as tables and pictures, and `--draw` makes those again of what was written before. In full it
-//! takes some seven minutes and 9 GB of memory.
+//! takes some eight minutes and 8 GB of memory.
 //!
 //! - `hits`: one key, on one thread and on two that ask for the same. All take turns in 21 short windows.
 //! - `scale`: 10 to 1,000,000 keys at random.
