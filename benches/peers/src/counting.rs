@@ -1,5 +1,5 @@
-//! Counts allocations of one thread while it is told to, and costs next to nothing while it is not: a counter that
-//! always runs would slow down whoever allocates, and so spoil the measurement of speed in the same process.
+//! Counts allocations while it is told to, and costs next to nothing while it is not: a counter that always runs would
+//! slow down whoever allocates, and so spoil the measurement of speed in the same process.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -11,11 +11,18 @@ pub(crate) struct Counting;
 static ON: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
+static FREED: AtomicU64 = AtomicU64::new(0);
 
 fn count(size: usize) {
     if ON.load(Ordering::Relaxed) {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         BYTES.fetch_add(size as u64, Ordering::Relaxed);
+    }
+}
+
+fn freed(size: usize) {
+    if ON.load(Ordering::Relaxed) {
+        FREED.fetch_add(size as u64, Ordering::Relaxed);
     }
 }
 
@@ -35,23 +42,35 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size);
+        freed(layout.size());
         // SAFETY: as above.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        freed(layout.size());
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
 
-/// Allocations and bytes that `run` asks for, while no other thread runs.
-pub(crate) fn counted(run: impl FnOnce()) -> (u64, u64) {
-    let read = || (ALLOCATIONS.load(Ordering::Relaxed), BYTES.load(Ordering::Relaxed));
+/// What was asked of the allocator meanwhile, by all threads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted {
+    pub(crate) allocations: u64,
+    pub(crate) bytes: u64,
+    /// Bytes that were not given back again.
+    pub(crate) kept: i64,
+}
+
+/// What `run` asks of the allocator, and its result.
+pub(crate) fn counted<T>(run: impl FnOnce() -> T) -> (T, Counted) {
+    let read = || [&ALLOCATIONS, &BYTES, &FREED].map(|counter| counter.load(Ordering::Relaxed));
     let before = read();
     ON.store(true, Ordering::Relaxed);
-    run();
+    let result = run();
     ON.store(false, Ordering::Relaxed);
     let after = read();
-    (after.0 - before.0, after.1 - before.1)
+    let [allocations, bytes, freed] = [0, 1, 2].map(|at| after[at] - before[at]);
+    (result, Counted { allocations, bytes, kept: bytes.cast_signed() - freed.cast_signed() })
 }
