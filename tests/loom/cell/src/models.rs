@@ -9,7 +9,7 @@ use loom::{
 };
 
 use crate::{
-    cell::Cell,
+    cell::{Cell, ErasedCell, View},
     clock::Now,
     request::TokenRequest,
     sync::Arc,
@@ -26,13 +26,13 @@ fn at(nanos: u64) -> Now {
 
 fn cell() -> Arc<Entry> {
     let request = TokenRequest::new("https://vault.azure.net/.default").unwrap();
-    Arc::new(Cell::new(Arc::clone(request.key()), ()))
+    Arc::new(Cell::new(request.key().clone(), ()))
 }
 
 /// Due after one hour, in its last call after two, dead after three.
 fn token(cell: &Entry, text: &str) -> Arc<Token> {
-    let timeline = Timeline { due: HOUR, last_call: 2 * HOUR, expiry: 3 * HOUR };
-    Arc::new(Token::new(text, None, timeline, at(0), Arc::clone(cell.key())).unwrap())
+    let timeline = Timeline::at(HOUR, 2 * HOUR, 3 * HOUR);
+    Arc::new(Token::new(text, None, timeline, at(0), cell.key()).unwrap())
 }
 
 /// The text of what this thread is given.
@@ -49,6 +49,19 @@ fn learn(cell: &Entry, text: &str) {
     for _ in 0..3 {
         assert_eq!(taken(cell).as_deref(), Some(text));
     }
+}
+
+/// What a reader of its own lends, as `Reader::get` has it.
+fn read(view: &mut View, cell: &Entry) -> Option<String> {
+    let served = view.is_good(cell, at(1)) || view.look(cell, at(1));
+    if !served {
+        view.keep(None);
+    }
+    view.token().map(|token| token.secret().to_owned())
+}
+
+fn erased(cell: &Arc<Entry>) -> Arc<ErasedCell> {
+    Arc::<Entry>::clone(cell)
 }
 
 /// Something is over: whoever sees it knows of all that was done before.
@@ -228,7 +241,7 @@ pub fn a_token_comes_while_its_entry_is_evicted() {
         learn(&cell, "first");
         let second = token(&cell, "second");
         let (refresher, landed) = apart(&cell, move |cell| cell.publish(second));
-        let (cache, evicted) = apart(&cell, Cell::detach);
+        let (cache, evicted) = apart(&cell, |cell| drop(cell.detach()));
         let known = evicted.is_raised();
         assert!(!(known && cell.is_attached()));
         let both = known && landed.is_raised();
@@ -245,13 +258,84 @@ pub fn a_remembered_entry_is_evicted() {
         let cell = cell();
         cell.publish(token(&cell, "first"));
         learn(&cell, "first");
-        let (cache, evicted) = apart(&cell, Cell::detach);
+        let (cache, evicted) = apart(&cell, |cell| drop(cell.detach()));
         for _ in 0..3 {
             let known = evicted.is_raised();
             assert!(!(known && taken(&cell).is_some()), "given out of an evicted entry");
         }
         cache.join().unwrap();
         assert_eq!(taken(&cell), None);
+    });
+}
+
+/// A worker's own reader lends what it holds without a look at the token. Never after that was withdrawn.
+pub fn a_reader_of_its_own_sees_a_withdrawal() {
+    exhaustively(|| {
+        let cell = cell();
+        let first = token(&cell, "first");
+        cell.publish(Arc::clone(&first));
+        let mut view = View::default();
+        assert!(view.look(&cell, at(1)) && view.is_good(&cell, at(1)));
+        let (writer, over) = apart(&cell, move |cell| assert!(cell.withdraw(&first)));
+        for _ in 0..3 {
+            let known = over.is_raised();
+            assert!(!(known && read(&mut view, &cell).is_some()), "lent after it was withdrawn");
+        }
+        writer.join().unwrap();
+        assert_eq!(read(&mut view, &cell), None);
+    });
+}
+
+/// Nor one that was replaced or evicted.
+pub fn a_reader_of_its_own_follows_its_entry() {
+    nearly_exhaustively(|| {
+        let cell = cell();
+        cell.publish(token(&cell, "first"));
+        let mut view = View::default();
+        assert!(view.look(&cell, at(1)));
+        let second = token(&cell, "second");
+        let (refresher, landed) = apart(&cell, move |cell| cell.publish(second));
+        let (cache, evicted) = apart(&cell, |cell| drop(cell.detach()));
+        for _ in 0..2 {
+            let (replaced, gone) = (landed.is_raised(), evicted.is_raised());
+            let lent = read(&mut view, &cell);
+            assert!(!replaced || lent.as_deref() != Some("first"), "lent after it was replaced");
+            assert!(!(replaced && gone) || lent.is_none(), "lent out of an evicted entry");
+        }
+        refresher.join().unwrap();
+        cache.join().unwrap();
+        assert_eq!(read(&mut view, &cell), None);
+    });
+}
+
+/// A request remembers its entry, and where that was evicted the one that took its place.
+pub fn a_request_follows_its_entry() {
+    nearly_exhaustively(|| {
+        let request = Arc::new(TokenRequest::new("https://vault.azure.net/.default").unwrap());
+        let (old, new) = (cell(), cell());
+        old.publish(token(&old, "old"));
+        new.publish(token(&new, "new"));
+        request.remember(1, &erased(&old));
+        let (finder, found) = apart(&old, {
+            let (request, new) = (Arc::clone(&request), erased(&new));
+            move |old| {
+                drop(old.detach());
+                request.remember(1, &new);
+            }
+        });
+        let other = thread::spawn({
+            let (request, new) = (Arc::clone(&request), erased(&new));
+            move || request.remember(1, &new)
+        });
+        for _ in 0..2 {
+            let known = found.is_raised();
+            let given = request.take(1, at(1)).map(|token| token.secret().to_owned());
+            assert!(!known || given.as_deref() == Some("new"), "{given:?} from a request that was told");
+            assert!(request.take(2, at(1)).is_none(), "another broker's");
+        }
+        finder.join().unwrap();
+        other.join().unwrap();
+        assert!(request.take(1, at(1)).is_some_and(|token| token.secret() == "new"));
     });
 }
 
@@ -271,7 +355,7 @@ pub fn marks_and_quiet_times_race() {
             assert!(cell.take(at(2 * HOUR)).is_none(), "served in its last call");
         });
         // Fresh it is served whatever the quiet time, due it may be, and either way it is used.
-        assert!(cell.take(at(1)).is_some());
+        assert!(cell.take(at(HOUR / 2)).is_some());
         let _due = cell.take(at(HOUR));
         refresher.join().unwrap();
         other.join().unwrap();

@@ -20,5 +20,8 @@ models! {
     a_reader_follows_two_writers
     a_token_comes_while_its_entry_is_evicted
     a_remembered_entry_is_evicted
+    a_reader_of_its_own_sees_a_withdrawal
+    a_reader_of_its_own_follows_its_entry
+    a_request_follows_its_entry
     marks_and_quiet_times_race
 }

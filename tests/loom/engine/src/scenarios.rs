@@ -32,7 +32,11 @@ fn check<F: Future<Output = ()>>(scenario: impl Fn() -> F + Send + Sync + 'stati
     let mut config = Config::new();
     config.stack_size = 1 << 18;
     config.silence_warnings = true;
-    let scenario = Arc::new(move || block_on(scenario()));
+    let scenario = Arc::new(move || {
+        Runtime::forget_all();
+        block_on(scenario());
+        Runtime::shut_all_down();
+    });
     let by_chance = Arc::clone(&scenario);
     Runner::new(RandomScheduler::new_from_seed(seed, schedules), config.clone()).run(move || by_chance());
     Runner::new(PctScheduler::new_from_seed(seed, 3, schedules), config).run(move || scenario());
@@ -114,14 +118,11 @@ pub fn a_provider_panics() {
     check(|| async {
         let world = World::new(|number| if number == 1 { Ends::Panicked } else { Ends::Well });
         let callers = [(); 3].map(|()| world.calls(&app()));
-        let mut told = 0;
         for caller in callers {
             if let Err(error) = caller.await.unwrap() {
                 assert!(error.to_string().contains("panicked"), "{error}");
-                told += 1;
             }
         }
-        assert!(told > 0, "whoever began the flight waits for it");
         world.calls(&app()).await.unwrap().unwrap();
         world.is_at_rest(&[world.cell(&app())]).await;
         assert_eq!(world.oracle.fetches(), 2);
@@ -134,7 +135,7 @@ pub fn a_token_is_refused_while_it_is_refreshed() {
     check(|| async {
         let again = any(2) == 0;
         let world =
-            World::new(move |number| if number == 2 && again { Ends::WithTheSame } else { Ends::Well });
+            World::new(move |number| if number < 4 && again { Ends::WithTheSame } else { Ends::Well });
         let token = world.with_a_token_that_is_due(&app()).await;
         let early = world.calls(&app());
         let (refusing, refused) = (world.clone(), token.clone());
@@ -308,7 +309,6 @@ pub fn everything_at_once() {
             1 => Ends::Failed(ErrorKind::Throttled),
             2 => Ends::Failed(ErrorKind::Credential),
             3 => Ends::Failed(ErrorKind::Resource),
-            4 => Ends::WithTheSame,
             _ => Ends::Well,
         });
         let third = crate::request::TokenRequest::new("https://graph.microsoft.com/.default").unwrap();

@@ -33,10 +33,27 @@ shuttle::thread_local! {
     static UNWINDS: Cell<bool> = Cell::new(false);
 }
 
+thread_local! {
+    /// Those of this execution, of which all tasks share one of the machine's threads.
+    static ALL: RefCell<Vec<Arc<Runtime>>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Runtime {
     pub(crate) fn new(name: &'static str) -> Arc<Self> {
         let (parked, over) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { name, parked, over, tasks: Mutex::default() })
+        let runtime = Arc::new(Self { name, parked, over, tasks: Mutex::default() });
+        ALL.with_borrow_mut(|all| all.push(Arc::clone(&runtime)));
+        runtime
+    }
+
+    /// Those of an execution that failed.
+    pub(crate) fn forget_all() {
+        std::mem::forget(ALL.take());
+    }
+
+    /// Ends what is left of an execution: shuttle would unwind tasks in the middle of what they do.
+    pub(crate) fn shut_all_down() {
+        ALL.take().iter().for_each(|runtime| runtime.shut_down());
     }
 
     /// Which one the caller is on.
