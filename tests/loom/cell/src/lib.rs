@@ -25,5 +25,7 @@ mod sync;
 pub mod models;
 
 use library::{
-    cell, claims, clock, error::{self, Error}, request, scope, secret, subject, tenant, text, token,
+    cell, claims, clock,
+    error::{self, Error},
+    request, scope, secret, subject, tenant, text, token,
 };

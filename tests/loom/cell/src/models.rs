@@ -164,7 +164,10 @@ pub fn a_remembered_token_is_withdrawn() {
             }
         });
         let known = over.is_raised();
-        assert!(!(known && (taken(&cell).is_some() || lent(&cell).is_some())), "given after it was withdrawn");
+        assert!(
+            !(known && (taken(&cell).is_some() || lent(&cell).is_some())),
+            "given after it was withdrawn"
+        );
         writer.join().unwrap();
         assert_eq!((taken(&cell), lent(&cell)), (None, None));
         reader.join().unwrap();

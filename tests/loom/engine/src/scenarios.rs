@@ -11,7 +11,7 @@ use shuttle::{
 use crate::{
     error::ErrorKind,
     sync::{Arc, Runtime, yield_now},
-    world::{Ends, LIFE, World, any, app, challenge, of_user, other_app},
+    world::{Bounds, Ends, LIFE, World, any, app, challenge, of_user, other_app},
 };
 
 /// Where `MODEL_SEED` says nothing else: what passes today passes tomorrow.
@@ -143,7 +143,9 @@ pub fn a_token_is_refused_while_it_is_refreshed() {
         let late = world.calls(&app());
         let withdrawn = refusal.await.unwrap();
         let after = world.calls(&app()).await.unwrap();
-        if let Err(error) = [early.await.unwrap(), late.await.unwrap(), after].into_iter().collect::<Result<Vec<_>, _>>() {
+        if let Err(error) =
+            [early.await.unwrap(), late.await.unwrap(), after].into_iter().collect::<Result<Vec<_>, _>>()
+        {
             assert!(again && error.kind() == ErrorKind::TokenRefused, "{error}");
         }
         let cell = world.cell(&app());
@@ -156,7 +158,7 @@ pub fn a_token_is_refused_while_it_is_refreshed() {
 /// There is room for one entry, and two keys are asked for: entries are evicted while their fetches are under way.
 pub fn an_entry_is_evicted_in_flight() {
     check(|| async {
-        let world = World::of(1, true, |_| Ends::Well);
+        let world = World::of(Bounds { capacity: 1, overlaps: true, ..Bounds::default() }, |_| Ends::Well);
         let cells = [world.cell(&app()), world.cell(&other_app())];
         let callers = [app(), other_app(), app()].map(|request| world.calls(&request));
         for caller in callers {
@@ -249,7 +251,7 @@ pub fn callers_give_up() {
 /// brought is what all are given.
 pub fn a_silent_leader_is_taken_over_and_wakes_up() {
     check(|| async {
-        let world = World::of(100, true, |_| Ends::Well);
+        let world = World::of(Bounds { overlaps: true, ..Bounds::default() }, |_| Ends::Well);
         let away = Runtime::new("away");
         let there = world.clone();
         away.run(async move {
@@ -277,7 +279,9 @@ pub fn a_silent_leader_is_taken_over_and_wakes_up() {
         world.is_at_rest(&[Arc::clone(&cell)]).await;
         let taken_over = world.engine.counters.takeovers.load(crate::sync::Ordering::SeqCst);
         let leader = if taken_over == 0 { ".away." } else { ".home." };
-        assert!(given[0].is_same(&given[1]) && cell.peek().is_some_and(|token| Arc::ptr_eq(&token, &given[0].0)));
+        assert!(
+            given[0].is_same(&given[1]) && cell.peek().is_some_and(|token| Arc::ptr_eq(&token, &given[0].0))
+        );
         assert!(given[0].secret().contains(leader), "{} after {taken_over} take-overs", given[0].secret());
     });
 }
@@ -300,17 +304,40 @@ pub fn challenges_join_their_like() {
     });
 }
 
+/// There is room for one fetch in the background, and two tokens are due. However the first one ends, the other has its
+/// turn.
+pub fn refreshes_wait_for_a_place() {
+    check(|| async {
+        let ends = [Ends::Well, Ends::Panicked, Ends::Failed(ErrorKind::Resource)][any(3)];
+        let bounds = Bounds { background: 1, ..Bounds::default() };
+        let world = World::of(bounds, move |number| if number == 3 { ends } else { Ends::Well });
+        let first = world.calls(&other_app()).await.unwrap().unwrap();
+        world.with_a_token_that_is_due(&app()).await;
+        if any(2) == 0 {
+            // As good as a look of the scheduler, and as much bound.
+            assert!(
+                world.calls(&other_app()).await.unwrap().unwrap().secret().starts_with(&first.secret()[..16])
+            );
+        }
+        while world.oracle.fetches() < 4 {
+            yield_now().await;
+        }
+        world.is_at_rest(&[world.cell(&app()), world.cell(&other_app())]).await;
+    });
+}
+
 /// Everything at once: faults, panics, refusals, challenges, time that passes, callers that give up, a runtime that
 /// goes. Everybody has an answer, nothing keeps flying, and each answer passes the checks of every call.
 pub fn everything_at_once() {
     check(|| async {
-        let world = World::of(2, true, |_| match any(8) {
-            0 => Ends::Panicked,
-            1 => Ends::Failed(ErrorKind::Throttled),
-            2 => Ends::Failed(ErrorKind::Credential),
-            3 => Ends::Failed(ErrorKind::Resource),
-            _ => Ends::Well,
-        });
+        let world =
+            World::of(Bounds { capacity: 2, overlaps: true, ..Bounds::default() }, |_| match any(8) {
+                0 => Ends::Panicked,
+                1 => Ends::Failed(ErrorKind::Throttled),
+                2 => Ends::Failed(ErrorKind::Credential),
+                3 => Ends::Failed(ErrorKind::Resource),
+                _ => Ends::Well,
+            });
         let third = crate::request::TokenRequest::new("https://graph.microsoft.com/.default").unwrap();
         let requests = [app(), other_app(), third];
         let away = Runtime::new("away");

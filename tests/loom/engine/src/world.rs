@@ -49,6 +49,8 @@ struct Seen {
     fetches: u64,
     /// Fetches under way, by key.
     aloft: HashMap<u64, u32>,
+    /// Those of them that nobody waits for.
+    unattended: usize,
     refused: HashSet<String>,
     leased: u32,
     spent: HashSet<String>,
@@ -60,18 +62,24 @@ pub(crate) struct Oracle {
     seen: Unscheduled<Seen>,
     plan: Plan,
     clock: Clock,
-    /// A flight that was taken over, or whose entry was evicted, may still be out while its successor is.
-    pub(crate) overlaps: bool,
+    background: usize,
+    overlaps: bool,
     /// One grant for all users, as if they were one.
     grant: Unscheduled<(Vec<std::task::Waker>, bool)>,
 }
 
 /// A fetch under way.
-struct Aloft<'a>(&'a Oracle, u64);
+struct Aloft<'a> {
+    oracle: &'a Oracle,
+    key: u64,
+    unattended: usize,
+}
 
 impl Drop for Aloft<'_> {
     fn drop(&mut self) {
-        *self.0.seen().aloft.get_mut(&self.1).unwrap() -= 1;
+        let mut seen = self.oracle.seen();
+        *seen.aloft.get_mut(&self.key).unwrap() -= 1;
+        seen.unattended -= self.unattended;
     }
 }
 
@@ -98,13 +106,20 @@ impl Oracle {
         self.seen().closed = true;
     }
 
-    fn takes_off(&self, key: u64) -> (u64, Aloft<'_>) {
+    fn takes_off(&self, key: u64, attended: bool) -> (u64, Aloft<'_>) {
         let mut seen = self.seen();
         let aloft = seen.aloft.entry(key).or_default();
         *aloft += 1;
         assert!(*aloft == 1 || self.overlaps, "{aloft} fetches of one key at a time");
+        let unattended = usize::from(!attended);
+        seen.unattended += unattended;
+        assert!(
+            seen.unattended <= self.background || self.overlaps,
+            "{} fetches in the background",
+            seen.unattended
+        );
         seen.fetches += 1;
-        (seen.fetches, Aloft(self, key))
+        (seen.fetches, Aloft { oracle: self, key, unattended })
     }
 
     async fn fetch(&self, job: Job) -> Result<Fetched, Error> {
@@ -114,7 +129,7 @@ impl Oracle {
         let closed = self.seen().closed;
         (job.gate)()?;
         assert!(!closed, "something is sent after the engine was closed");
-        let (number, _aloft) = self.takes_off(hash);
+        let (number, _aloft) = self.takes_off(hash, job.attended);
         if let Grant::Refresh(token) = &job.grant {
             let first = self.seen().spent.insert(token.expose().to_owned());
             assert!(first, "a refresh token is spent twice");
@@ -187,6 +202,20 @@ impl Grants for Oracle {
     }
 }
 
+/// How much there may be at a time.
+pub(crate) struct Bounds {
+    pub(crate) capacity: usize,
+    pub(crate) background: usize,
+    /// A fetch that was taken over, or whose entry was evicted, may still be out while its successor is.
+    pub(crate) overlaps: bool,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { capacity: 100, background: 16, overlaps: false }
+    }
+}
+
 /// All that a scenario has.
 #[derive(Clone)]
 pub(crate) struct World {
@@ -199,19 +228,17 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(plan: impl Fn(u64) -> Ends + Send + Sync + 'static) -> Self {
-        Self::of(100, false, plan)
+        Self::of(Bounds::default(), plan)
     }
 
-    pub(crate) fn of(
-        capacity: usize,
-        overlaps: bool,
-        plan: impl Fn(u64) -> Ends + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn of(bounds: Bounds, plan: impl Fn(u64) -> Ends + Send + Sync + 'static) -> Self {
+        let Bounds { capacity, background, overlaps } = bounds;
         let (clock, time) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let oracle = Arc::new(Oracle {
             seen: Unscheduled::default(),
             plan: Box::new(plan),
             clock: clock.clone(),
+            background,
             overlaps,
             grant: Unscheduled::default(),
         });
@@ -223,6 +250,7 @@ impl World {
         let engine = Engine::new(Parts {
             clock,
             capacity,
+            background,
             fetch,
             grants: Arc::clone(&oracle) as _,
             shared: Arc::new(Alone),
@@ -255,7 +283,8 @@ impl World {
             None => {
                 let step = self.engine.step(&cell, now, challenge.as_ref());
                 let timeout = Duration::from_secs(3600);
-                let patience = Patience { timeout, deadline: now.after(timeout), challenge: challenge.clone() };
+                let patience =
+                    Patience { timeout, deadline: now.after(timeout), challenge: challenge.clone() };
                 Arc::clone(&self.engine).wait(cell, step, patience).await
             }
         };
@@ -269,7 +298,8 @@ impl World {
                 let wanted: String =
                     format!("{challenge}").chars().filter(char::is_ascii_alphanumeric).collect();
                 assert_eq!(parts[3], wanted, "the token does not meet the challenge");
-                assert!(parts[1].parse::<u64>().unwrap() >= before, "an old token for a challenge");
+                let number: u64 = parts[1].parse().unwrap();
+                assert!(number >= before || self.oracle.overlaps, "an old token for a challenge");
             }
         }
         result
@@ -299,15 +329,18 @@ impl World {
 
     /// What must hold when all is over, whatever happened. What never ends fails by its number of steps.
     pub(crate) async fn is_at_rest(&self, cells: &[Arc<Entry>]) {
-        let flies = || cells.iter().any(|cell| cell.is_flying());
-        while self.engine.in_flight() != 0 || self.oracle.aloft() != 0 || flies() {
+        let flies = |cell: &Arc<Entry>| {
+            cell.is_flying() || cell.slow(|slow| !format!("{slow:?}").contains("flight: None"))
+        };
+        while self.engine.in_flight() != 0 || self.oracle.aloft() != 0 || cells.iter().any(flies) {
             yield_now().await;
         }
         for cell in cells {
-            let slow = cell.slow(|slow| format!("{slow:?}"));
-            assert!(slow.contains("flight: None"), "an entry keeps a flight: {slow}");
             if !cell.is_attached() {
-                assert!(cell.peek().is_none() && cell.take(self.now()).is_none(), "an evicted entry has a token");
+                assert!(
+                    cell.peek().is_none() && cell.take(self.now()).is_none(),
+                    "an evicted entry has a token"
+                );
             }
         }
     }

@@ -24,5 +24,6 @@ scenarios! {
     callers_give_up
     a_silent_leader_is_taken_over_and_wakes_up
     challenges_join_their_like
+    refreshes_wait_for_a_place
     everything_at_once
 }
