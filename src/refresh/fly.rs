@@ -164,13 +164,13 @@ impl Engine {
 
     /// See [`Job::gate`].
     fn may_send(&self, cell: &Entry, flight: &Flight, term: u64) -> Result<(), Error> {
-        let is_it = |current: &Arc<Flight>| std::ptr::eq(&raw const **current, flight);
-        if !cell.slow(|slow| slow.flight.as_ref().is_some_and(is_it)) {
-            // It was ended from elsewhere, by who closed the engine, while its task was busy.
-            return Err(closed());
-        }
         if flight.term() != term {
             return Err(Error::new(ErrorKind::Timeout, "another fetch has taken this one's place"));
+        }
+        let is_it = |current: &Arc<Flight>| std::ptr::eq(&raw const **current, flight);
+        if !cell.slow(|slow| slow.flight.as_ref().is_some_and(is_it)) {
+            // It was ended while its task was busy, by who closed the engine.
+            return Err(closed());
         }
         self.holds.check(cell.key(), None, self.clock.now(), flight.number).map_or(Ok(()), Err)
     }
