@@ -20,6 +20,7 @@ const SEED: u64 = 20_261_121;
 /// How many schedules there are of each kind, where `MODEL_SCHEDULES` says nothing else.
 const SCHEDULES: usize = 2_000;
 
+#[expect(clippy::disallowed_methods, reason = "this is no library code")]
 fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }

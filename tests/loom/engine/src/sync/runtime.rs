@@ -106,7 +106,6 @@ impl Runtime {
             tasks.push(Arc::clone(&task));
         }
         let runtime = Arc::clone(self);
-        // Detached: nobody joins what the engine spawns.
         drop(shuttle::future::spawn(async move {
             CURRENT.with(|current| current.replace(Some(Arc::clone(&runtime))));
             poll_fn(|cx| {
@@ -151,6 +150,9 @@ pub(crate) fn panicking() -> bool {
 
 pub(crate) struct Handle(Arc<Runtime>);
 
+/// Nobody joins what the engine spawns.
+pub(crate) struct Spawned;
+
 /// There is no runtime here.
 #[derive(Debug)]
 pub(crate) struct NoRuntime;
@@ -160,7 +162,8 @@ impl Handle {
         Runtime::current().map(Self).ok_or(NoRuntime)
     }
 
-    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Spawned {
         self.0.spawn(Box::pin(work));
+        Spawned
     }
 }
