@@ -1,6 +1,8 @@
 //! Which entries there are: a bounded, sharded map from keys to cells. It knows nothing of refreshing.
 
 mod eviction;
+#[cfg(test)]
+mod model_tests;
 mod places;
 mod shard;
 

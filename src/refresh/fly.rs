@@ -167,6 +167,11 @@ impl Engine {
         if flight.term() != term {
             return Err(Error::new(ErrorKind::Timeout, "another fetch has taken this one's place"));
         }
+        let is_it = |current: &Arc<Flight>| std::ptr::eq(&raw const **current, flight);
+        if !cell.slow(|slow| slow.flight.as_ref().is_some_and(is_it)) {
+            // It was ended while its task was busy, by who closed the engine.
+            return Err(closed());
+        }
         self.holds.check(cell.key(), None, self.clock.now(), flight.number).map_or(Ok(()), Err)
     }
 

@@ -19,7 +19,7 @@ mod counters;
 mod decide;
 mod flight;
 mod fly;
-mod grants;
+pub(crate) mod grants;
 mod holds;
 mod launch;
 mod scheduler;

@@ -202,6 +202,11 @@ impl Engine {
             if slow.flight.is_some() {
                 return Err(later);
             }
+            // A caller's refresh may have landed since the look at the token above.
+            let due = cell.peek().map_or(later, |token| token.timeline().due());
+            if now.nanos() < due {
+                return Err(due);
+            }
             if let Some(until) = self.held_until(cell, slow, now) {
                 return Err(until.max(later));
             }

@@ -290,3 +290,43 @@ async fn a_due_token_that_nothing_can_refresh_is_a_hit_until_its_last_call() {
     ));
     assert!(cell.hit(now, |_| ()).is_some() && cell.hit(now.after(secs(70)), |_| ()).is_none());
 }
+
+#[tokio::test]
+async fn a_flight_that_was_ended_by_closing_sends_nothing_more() {
+    let (clock, _) = clock();
+    let (this, gate) = (Arc::new(OnceLock::<std::sync::Weak<Engine>>::new()), Arc::new(OnceLock::new()));
+    let (closing, asked) = (Arc::clone(&this), Arc::clone(&gate));
+    let fetch: Fetch = Arc::new(move |job| {
+        let (engine, asked) = (closing.get().unwrap().upgrade().unwrap(), Arc::clone(&asked));
+        Box::pin(async move {
+            assert!((job.gate)().is_ok());
+            engine.close().await;
+            asked.set((job.gate)().map_err(|error| error.kind())).unwrap();
+            Err(Error::new(ErrorKind::Unavailable, "not sent"))
+        })
+    });
+    let (grants, shared) = (Arc::new(Alone), Arc::new(Alone));
+    let parts =
+        Parts { clock, capacity: 10, background: 2, fetch, grants, shared, budget: secs(60), seed: Some(7) };
+    let engine = Engine::new(parts);
+    this.set(Arc::downgrade(&engine)).unwrap();
+    assert_eq!(call(&engine, &app(), None).await.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(gate.get(), Some(&Err(ErrorKind::Closed)));
+}
+
+#[tokio::test]
+async fn a_caller_whose_flight_is_just_landing_waits_and_does_not_spin() {
+    let (engine, time) = throttled(10);
+    let now = engine.clock.now();
+    let cell = engine.cell(app().key(), now);
+    // As between the two halves of a landing: no longer the entry's, and not yet over.
+    let flight = Arc::new(Flight::new(1, Reason::Miss, None, now));
+    let patience = Patience { timeout: secs(60), deadline: now.after(secs(60)), challenge: None };
+    let mut waiting = Box::pin(Arc::clone(&engine).wait(cell, Step::Join(Arc::clone(&flight)), patience));
+    time.advance(SILENCE);
+    // A waiter that spins never comes back from here.
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(waiting.as_mut().poll(&mut cx).is_pending());
+    flight.finish(flight::Outcome::Failed(closed()));
+    assert_eq!(waiting.await.unwrap_err().kind(), ErrorKind::Closed);
+}

@@ -132,8 +132,9 @@ impl Engine {
             if now.has_reached(flight.alive_until()) {
                 self.relieve(cell, flight, now);
             }
-            let wake =
-                patience.deadline.min(flight.alive_until()).min(last_moment.unwrap_or(patience.deadline));
+            // Where nobody took over it is landing at this moment: there is nothing but the outcome to wait for.
+            let silence = Some(flight.alive_until()).filter(|until| !now.has_reached(*until));
+            let wake = [last_moment, silence].into_iter().flatten().fold(patience.deadline, Now::min);
             let Some(awake) = self.clock.try_sleep_until(wake) else { return Waited::Adrift };
             select! {
                 biased;
