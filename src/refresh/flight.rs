@@ -6,10 +6,10 @@ use tokio::sync::watch;
 
 use super::{Engine, Entry, SILENCE, closed, fly::Landing, holds::Hold};
 use crate::{
-    claims::Claims,
     clock::Now,
     error::Error,
     fetched::{Fetched, Reason},
+    request::Challenge,
     sync::{Arc, AtomicBool, AtomicU64, Ordering},
     token::AccessToken,
 };
@@ -26,7 +26,7 @@ pub(crate) struct Slow {
 pub(crate) struct Flight {
     pub(super) number: u64,
     pub(super) reason: Reason,
-    pub(super) challenge: Option<Claims>,
+    pub(super) challenge: Option<Challenge>,
     pub(super) started: Now,
     /// A caller without a token began it, and waits.
     pub(super) attended: bool,
@@ -54,7 +54,7 @@ impl Flight {
     pub(super) fn new(
         number: u64,
         reason: Reason,
-        challenge: Option<Claims>,
+        challenge: Option<Challenge>,
         started: Now,
         attended: bool,
         refreshes: bool,

@@ -34,11 +34,10 @@ pub(crate) use wait::Patience;
 use crate::{
     cache::Cache,
     cell::Cell,
-    claims::Claims,
     clock::{Clock, Now, nanos},
     error::{Error, ErrorKind},
     fetched::Reason,
-    request::Key,
+    request::{Challenge, Key},
     subject::{Subject, sha256},
     sync::{Arc, AtomicU64, Mutex, Ordering},
     token::AccessToken,
@@ -143,7 +142,7 @@ impl Engine {
     }
 
     /// What a caller is to do that found no hit. Starts what has to be started.
-    pub(crate) fn step(self: &Arc<Self>, cell: &Arc<Entry>, now: Now, challenge: Option<&Claims>) -> Step {
+    pub(crate) fn step(self: &Arc<Self>, cell: &Arc<Entry>, now: Now, challenge: Option<&Challenge>) -> Step {
         let (step, started) = cell.slow(|slow| self.locked_step(cell, slow, now, challenge));
         // Outside the lock: a runtime that is shutting down drops the task at once, and with it lands the flight.
         if let Some((flight, term, runtime)) = started {
@@ -171,7 +170,7 @@ impl Engine {
         cell: &Arc<Entry>,
         slow: &mut Slow,
         now: Now,
-        challenge: Option<&Claims>,
+        challenge: Option<&Challenge>,
     ) -> (Step, Started) {
         if self.phase.borrow().is_over() {
             return (Step::Fail(closed()), None);
@@ -193,7 +192,7 @@ impl Engine {
     }
 
     /// A caller without a challenge: what to do, or what to start.
-    fn plain_step(&self, cell: &Entry, slow: &Slow, now: Now) -> Result<Step, (Reason, Option<Claims>)> {
+    fn plain_step(&self, cell: &Entry, slow: &Slow, now: Now) -> Result<Step, (Reason, Option<Challenge>)> {
         let token = cell.usable(now);
         let held = self.holds.check(cell.key(), slow.hold.as_ref(), now, 0);
         let entry = decide::Entry {
@@ -228,7 +227,7 @@ impl Engine {
         slow: &mut Slow,
         now: Now,
         reason: Reason,
-        challenge: Option<Claims>,
+        challenge: Option<Challenge>,
     ) -> (Step, Started) {
         let forced = challenge.is_some();
         let token = if forced { None } else { cell.usable(now).map(AccessToken) };

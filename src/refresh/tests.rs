@@ -8,9 +8,10 @@ use std::{
 use super::*;
 use crate::{
     BoxFuture,
+    claims::Claims,
     clock::ManualClock,
     fetched::{Fetched, Grant},
-    request::TokenRequest,
+    request::{Challenge, TokenRequest},
     secret::Secret,
     subject::UserId,
 };
@@ -126,7 +127,7 @@ fn user() -> TokenRequest {
 async fn call(
     engine: &Arc<Engine>,
     request: &TokenRequest,
-    challenge: Option<Claims>,
+    challenge: Option<Challenge>,
 ) -> Result<AccessToken, Error> {
     let now = engine.clock.now();
     let cell = engine.cell(request.key(), now);
@@ -176,12 +177,14 @@ async fn a_fetch_that_fails_commits_shares_and_publishes_nothing() {
 
 #[tokio::test]
 async fn a_challenge_is_not_met_by_what_another_machine_has() {
-    let (engine, recorder) = engine(Recorder { newer_at: 1, ..Recorder::default() });
     let claims =
         Claims::parse(r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#).unwrap();
-    let token = call(&engine, &app(), Some(claims)).await.unwrap();
-    assert_eq!(token.secret(), "fetched");
-    assert_eq!(*recorder.steps.lock().unwrap(), ["lease", "fetch", "put"]);
+    for challenge in [Challenge::Claims(claims), Challenge::Refresh] {
+        let (engine, recorder) = engine(Recorder { newer_at: 1, ..Recorder::default() });
+        let token = call(&engine, &app(), Some(challenge)).await.unwrap();
+        assert_eq!(token.secret(), "fetched");
+        assert_eq!(*recorder.steps.lock().unwrap(), ["lease", "fetch", "put"]);
+    }
 }
 
 /// An engine whose fetches of storage are throttled, and whose other fetches bring a token of ten minutes.

@@ -8,9 +8,9 @@ use super::{
     fly, no_runtime,
 };
 use crate::{
-    claims::Claims,
     clock::Now,
     error::{Blame, Error, ErrorKind},
+    request::Challenge,
     sync::Arc,
     token::{AccessToken, Token},
 };
@@ -23,7 +23,7 @@ const ROUNDS: u32 = 3;
 pub(crate) struct Patience {
     pub(crate) timeout: Duration,
     pub(crate) deadline: Now,
-    pub(crate) challenge: Option<Claims>,
+    pub(crate) challenge: Option<Challenge>,
 }
 
 /// Why a caller stopped waiting for a flight.
