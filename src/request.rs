@@ -338,8 +338,26 @@ impl<'a> From<&'a TokenRequest> for RequestRef<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct CallOptions {
     timeout: Option<Duration>,
-    challenge: Option<Claims>,
+    challenge: Option<Challenge>,
     label: Option<Cow<'static, str>>,
+}
+
+/// Why the cached token will not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Challenge {
+    /// The caller said so.
+    Refresh,
+    /// A resource demands these.
+    Claims(Claims),
+}
+
+impl Challenge {
+    pub(crate) fn claims(&self) -> Option<&Claims> {
+        match self {
+            Self::Refresh => None,
+            Self::Claims(claims) => Some(claims),
+        }
+    }
 }
 
 impl CallOptions {
@@ -359,7 +377,20 @@ impl CallOptions {
     /// token is passed over, and what comes back replaces it for everyone.
     #[must_use]
     pub fn challenge(mut self, claims: Claims) -> Self {
-        self.challenge = Some(claims);
+        self.challenge = Some(Challenge::Claims(claims));
+        self
+    }
+
+    /// The cached token is passed over though it looks good, and what comes replaces it for everyone: a role was just
+    /// given, a session was revoked. Callers who force at once share one fetch, which began for the first of them; a
+    /// refresh that was under way before is waited for, and then another token is fetched. Should the source return
+    /// the same token again, that is an error of kind `TokenRefused`; on any error the cached token stays.
+    ///
+    /// Who holds a token that was refused has [`Broker::invalidate`](crate::Broker::invalidate), which costs a fetch
+    /// only where nobody has replaced that token yet. A [challenge](Self::challenge) does all that this does.
+    #[must_use]
+    pub fn force_refresh(mut self) -> Self {
+        self.challenge.get_or_insert(Challenge::Refresh);
         self
     }
 
@@ -374,7 +405,7 @@ impl CallOptions {
         self.timeout
     }
 
-    pub(crate) fn get_challenge(&self) -> Option<&Claims> {
+    pub(crate) fn get_challenge(&self) -> Option<&Challenge> {
         self.challenge.as_ref()
     }
 

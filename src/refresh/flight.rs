@@ -5,10 +5,10 @@ use std::fmt;
 use super::{Engine, Entry, SILENCE, closed, fly::Landing, holds::Hold};
 use crate::{
     cell::Beside,
-    claims::Claims,
     clock::Now,
     error::Error,
     fetched::{Fetched, Reason},
+    request::Challenge,
     subject::Subject,
     sync::{Arc, AtomicBool, AtomicU64, Ordering, panicking, watch},
     token::AccessToken,
@@ -30,7 +30,7 @@ pub(crate) struct Flight {
     pub(super) reason: Reason,
     /// As the caller who began it asked, with what is to be spent.
     pub(super) subject: Subject,
-    pub(super) challenge: Option<Claims>,
+    pub(super) challenge: Option<Challenge>,
     pub(super) started: Now,
     /// A caller without a token began it, and waits.
     pub(super) attended: bool,
@@ -67,7 +67,7 @@ impl Flight {
         number: u64,
         reason: Reason,
         subject: Subject,
-        challenge: Option<Claims>,
+        challenge: Option<Challenge>,
         started: Now,
     ) -> Self {
         Self {

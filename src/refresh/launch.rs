@@ -7,10 +7,10 @@ use super::{
     no_runtime,
 };
 use crate::{
-    claims::Claims,
     clock::Now,
     error::Error,
     fetched::Reason,
+    request::Challenge,
     subject::Subject,
     sync::{Arc, Handle, Ordering},
     token::AccessToken,
@@ -25,7 +25,7 @@ impl Engine {
         now: Now,
         reason: Reason,
         subject: &Subject,
-        challenge: Option<Claims>,
+        challenge: Option<Challenge>,
     ) -> (Step, Begun) {
         let token = if challenge.is_some() { None } else { cell.usable(now).map(AccessToken) };
         let number = self.next_flight();

@@ -38,11 +38,10 @@ pub(crate) use wait::Patience;
 use crate::{
     cache::Cache,
     cell::{Cell, Rare},
-    claims::Claims,
     clock::{Clock, Now},
     error::{Error, ErrorKind},
     fetched::Reason,
-    request::Key,
+    request::{Challenge, Key},
     subject::{Subject, sha256},
     sync::{Arc, AtomicU64, Handle, Mutex, watch},
     token::{AccessToken, Token},
@@ -118,7 +117,7 @@ impl Phase {
 pub(crate) struct Ask<'a> {
     /// The caller's own: the entry's keeps no assertion.
     pub(crate) subject: &'a Subject,
-    pub(crate) challenge: Option<&'a Claims>,
+    pub(crate) challenge: Option<&'a Challenge>,
 }
 
 /// What a caller is to do.
@@ -218,7 +217,7 @@ impl Engine {
     }
 
     /// A caller without a challenge: what to do, or what to start.
-    fn plain_step(&self, cell: &Entry, slow: &Slow, now: Now) -> Result<Step, (Reason, Option<Claims>)> {
+    fn plain_step(&self, cell: &Entry, slow: &Slow, now: Now) -> Result<Step, (Reason, Option<Challenge>)> {
         let token = cell.usable(now);
         let held = self.holds.check(cell.key(), slow.hold.as_ref(), now, 0);
         let entry = decide::Entry {

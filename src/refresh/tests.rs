@@ -8,9 +8,10 @@ use std::{
 use super::*;
 use crate::{
     BoxFuture,
+    claims::Claims,
     clock::ManualClock,
     fetched::{Fetched, Grant},
-    request::TokenRequest,
+    request::{Challenge, TokenRequest},
     secret::Secret,
     subject::UserId,
 };
@@ -127,7 +128,7 @@ fn user() -> TokenRequest {
 async fn call(
     engine: &Arc<Engine>,
     request: &TokenRequest,
-    challenge: Option<Claims>,
+    challenge: Option<Challenge>,
 ) -> Result<AccessToken, Error> {
     let now = engine.clock.now();
     let cell = engine.cell(request.key(), now);
@@ -183,12 +184,14 @@ async fn a_fetch_that_fails_commits_shares_and_publishes_nothing() {
 
 #[tokio::test]
 async fn a_challenge_is_not_met_by_what_another_machine_has() {
-    let (engine, recorder) = engine(Recorder { newer_at: 1, ..Recorder::default() });
     let claims =
         Claims::parse(r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#).unwrap();
-    let token = call(&engine, &app(), Some(claims)).await.unwrap();
-    assert_eq!(token.secret(), "fetched");
-    assert_eq!(*recorder.steps.lock().unwrap(), ["lease", "fetch", "put"]);
+    for challenge in [Challenge::Claims(claims), Challenge::Refresh] {
+        let (engine, recorder) = engine(Recorder { newer_at: 1, ..Recorder::default() });
+        let token = call(&engine, &app(), Some(challenge)).await.unwrap();
+        assert_eq!(token.secret(), "fetched");
+        assert_eq!(*recorder.steps.lock().unwrap(), ["lease", "fetch", "put"]);
+    }
 }
 
 /// An engine whose fetches of storage are throttled, and whose other fetches bring a token of ten minutes.
@@ -320,8 +323,8 @@ async fn a_caller_whose_flight_is_just_landing_waits_and_does_not_spin() {
     let now = engine.clock.now();
     let cell = engine.cell(app().key(), now);
     // As between the two halves of a landing: no longer the entry's, and not yet over.
-    let flight = Arc::new(Flight::new(1, Reason::Miss, None, now));
-    let patience = Patience { timeout: secs(60), deadline: now.after(secs(60)), challenge: None };
+    let flight = Arc::new(Flight::new(1, Reason::Miss, Subject::App, None, now));
+    let patience = Patience { timeout: secs(60), deadline: now.after(secs(60)), subject: Subject::App, challenge: None };
     let mut waiting = Box::pin(Arc::clone(&engine).wait(cell, Step::Join(Arc::clone(&flight)), patience));
     time.advance(SILENCE);
     // A waiter that spins never comes back from here.

@@ -8,9 +8,9 @@ use super::{
     fly, no_runtime,
 };
 use crate::{
-    claims::Claims,
     clock::Now,
     error::{Blame, Error, ErrorKind},
+    request::Challenge,
     subject::Subject,
     sync::{Arc, select},
     token::{AccessToken, Token},
@@ -25,7 +25,7 @@ pub(crate) struct Patience {
     pub(crate) timeout: Duration,
     pub(crate) deadline: Now,
     pub(crate) subject: Subject,
-    pub(crate) challenge: Option<Claims>,
+    pub(crate) challenge: Option<Challenge>,
 }
 
 impl Patience {

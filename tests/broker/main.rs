@@ -7,6 +7,7 @@ mod bad_input;
 mod clocks;
 mod errors;
 mod flights;
+mod forced;
 mod hits;
 mod holds;
 mod keys;
