@@ -119,7 +119,7 @@ async fn ten_thousand_due_in_one_second_are_never_more_under_way_than_the_cap_an
         .journal()
         .entries()
         .into_iter()
-        .partition(|entry| entry.scope.as_deref() != Some(&needed.scopes().to_string()));
+        .partition(|entry| entry.scope.as_deref() != Some(needed.scopes().as_ref()));
     assert_eq!((theirs.len(), own.len()), (MANY, 1), "each of them once");
     assert_eq!(most_at_once(&theirs), CAP);
     let last = theirs.iter().map(after).max().unwrap();
