@@ -172,7 +172,7 @@ fn a_week_of_faults_on_the_wire_brings_no_wrong_token_and_no_needless_error() {
         let (counts, heard) = listened(|| simulate(a_week_on_the_wire(seed)));
         let Counts { calls, at_once, errors, given, failed, lost, refused, .. } = counts;
         assert!(calls > 3_000 && at_once > 500 && given > 500, "{counts:?}");
-        assert!(errors > 20 && failed > 50 && lost > 0 && refused > 10, "{counts:?}");
+        assert!(errors > 0 && failed > 0 && lost > 0 && refused > 10, "{counts:?}");
         // What all tokens begin with: the header of a JWT.
         let leaks = ["eyJ", sample::SECRET].map(|secret| heard.contains(secret));
         assert!(

@@ -15,9 +15,10 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    fn fail(&mut self, error: &Error, begun: Duration, now: Duration) {
+    /// `forsaken`: nothing but the failures keeps the entry, which may be cleared away once the hold has lapsed.
+    fn fail(&mut self, error: &Error, forsaken: bool, begun: Duration, now: Duration) {
         // By then an entry without a token may have been cleared away, and its failures with it.
-        if self.last.is_some_and(|last| now > last + secs(300)) {
+        if self.last.is_some_and(|last| now > last + secs(300)) || (forsaken && begun >= self.until) {
             *self = Self::default();
         }
         let asked = error.retry_after().unwrap_or_default().min(secs(300));
@@ -200,8 +201,12 @@ impl Fetch {
         }
         if self.generation == truth.generation && self.slept == truth.slept {
             match width {
-                Some(width) => truth.holds.entry(width).or_default().fail(error, self.begun, now),
-                None => truth.lines[key].hold.fail(error, self.begun, now),
+                Some(width) => truth.holds.entry(width).or_default().fail(error, false, self.begun, now),
+                None => {
+                    let current = truth.lines[key].current.as_ref();
+                    let lives = current.is_some_and(|text| now < truth.tokens[text].expiry);
+                    truth.lines[key].hold.fail(error, !lives, self.begun, now);
+                }
             }
         }
         oracle.note(truth, key, error.kind().name(), self.number);
