@@ -51,9 +51,7 @@ impl<S: ?Sized> Cell<S> {
     #[inline]
     pub(super) fn serves(&self, timeline: &Timeline, now: Now) -> bool {
         let now = now.nanos();
-        if now >= timeline.due()
-            && (now >= timeline.last_call() || now >= self.quiet_until.load(Ordering::Relaxed))
-        {
+        if now >= timeline.due() && (now >= timeline.last_call() || now >= self.quiet_until()) {
             return false;
         }
         self.mark(now);

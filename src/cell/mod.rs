@@ -32,9 +32,11 @@ pub(crate) struct Cell<S: ?Sized> {
     current: ArcSwapOption<Token>,
     /// By which threads know the current token again. Another one with each change, even to no token.
     serial: AtomicU64,
-    /// Until when nothing is to be started for this entry: a fetch is under way, or a failure is remembered.
-    quiet_until: AtomicU64,
-    /// When the entry was last used, in ticks, and with [`SINCE_IT_CAME`] whether the current token was.
+    /// Until when nothing is to be started for this entry: a fetch is under way, or a failure is remembered. In ticks.
+    quiet_until: AtomicU32,
+    /// When the scheduler looks at it next, in ticks, 0 where it does not. Under the scheduler's lock.
+    alarm: AtomicU32,
+    /// When the entry was last used, in units of 2³³ ns, and with [`SINCE_IT_CAME`] whether the current token was.
     used: AtomicU32,
     /// Held by whoever changes the current token and its serial.
     changing: Mutex<()>,
@@ -42,8 +44,6 @@ pub(crate) struct Cell<S: ?Sized> {
     flying: AtomicBool,
     /// False once it was evicted: what is still found through a memo or a handle has to be looked up anew.
     attached: AtomicBool,
-    /// When the scheduler looks at it next, 0 where it does not. Under the scheduler's lock.
-    alarm: AtomicU64,
     key: Key,
     slow: Mutex<S>,
 }
@@ -53,6 +53,14 @@ pub(crate) type ErasedCell = Cell<dyn Any + Send>;
 
 /// Set in [`Cell::used`] where the token was used since it came.
 const SINCE_IT_CAME: u32 = 1 << 31;
+
+/// A tick is 2²⁷ ns, about 134 ms: half a word of them lasts for 18 years, and to a token's life it is nothing.
+const TICK: u32 = 27;
+
+/// Not earlier than `nanos`.
+fn ticks(nanos: u64) -> u32 {
+    u32::try_from(nanos.div_ceil(1 << TICK)).unwrap_or(u32::MAX)
+}
 
 /// What most cells have nothing of at most times: a word then.
 #[derive(Debug, Default)]
@@ -77,12 +85,12 @@ impl<S> Cell<S> {
         Self {
             current: ArcSwapOption::empty(),
             serial: AtomicU64::new(next_serial()),
-            quiet_until: AtomicU64::new(0),
+            quiet_until: AtomicU32::new(0),
+            alarm: AtomicU32::new(0),
             used: AtomicU32::new(0),
             changing: Mutex::new(()),
             flying: AtomicBool::new(false),
             attached: AtomicBool::new(true),
-            alarm: AtomicU64::new(0),
             key,
             slow: Mutex::new(slow),
         }
@@ -143,20 +151,21 @@ impl<S: ?Sized> Cell<S> {
         self.flying.store(flying, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn quiet_until(&self) -> u64 {
-        self.quiet_until.load(Ordering::Relaxed)
+        u64::from(self.quiet_until.load(Ordering::Relaxed)) << TICK
     }
 
     pub(crate) fn set_quiet_until(&self, until: u64) {
-        self.quiet_until.store(until, Ordering::Relaxed);
+        self.quiet_until.store(ticks(until), Ordering::Relaxed);
     }
 
     pub(crate) fn alarm(&self) -> u64 {
-        self.alarm.load(Ordering::Relaxed)
+        u64::from(self.alarm.load(Ordering::Relaxed)) << TICK
     }
 
     pub(crate) fn set_alarm(&self, at: u64) {
-        self.alarm.store(at, Ordering::Relaxed);
+        self.alarm.store(ticks(at), Ordering::Relaxed);
     }
 
     /// A new token takes the place of the old one. It has not been used yet. In a cell that was taken out of the
