@@ -18,8 +18,8 @@ const VAULT: &str = "https://vault.azure.net/.default";
 const TOKEN_LENGTH: usize = 1500;
 const HITS: usize = 1000;
 
-/// The future's box, beside the token.
-const LARGEST_BOX: usize = 320;
+/// Beside the token: the future's box, and two scopes as one text.
+const BESIDES: usize = 400;
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -40,7 +40,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         ("a tenant in the context", &plain, &vault, Some(&context), 2),
     ] {
         let (allocations, bytes) = runtime.block_on(per_hit(credential, scopes, context))?;
-        let fits = allocations <= most as f64 && bytes <= (TOKEN_LENGTH + LARGEST_BOX) as f64;
+        let fits = allocations <= most as f64 && bytes <= (TOKEN_LENGTH + BESIDES) as f64;
         good &= fits;
         println!("{name}: {allocations} allocations, {bytes} bytes{}", if fits { "" } else { ": TOO MANY" });
     }
