@@ -21,7 +21,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The manual is the [`guide`]: [quickstart](guide::quickstart), [providers](guide::providers), [caching](guide::caching),
+//! The manual is the [`guide`]: [quickstart](guide::quickstart), [providers](guide::providers),
+//! [Azure SDK](guide::azure_sdk), [caching](guide::caching),
 //! [errors](guide::errors), [security](guide::security), [testing](guide::testing), [scaling](guide::scaling),
 //! [defaults](guide::defaults).
 //!
@@ -30,6 +31,7 @@
 //! | feature | what it adds | what it costs |
 //! |---|---|---|
 //! | none | secret and managed identity, cache, refresh engine | reqwest with rustls |
+//! | `azure-core` | the broker under the clients of the Azure SDK, and its credentials as providers | azure_core, without its HTTP client |
 //! | `emulator` | a local Entra for examples and tests | axum, hyper's server, jsonwebtoken, maud, rcgen, tokio-rustls, toml, x509-parser |
 
 mod authority;
@@ -48,6 +50,8 @@ pub mod guide;
 mod http;
 mod identity;
 mod identity_id;
+#[cfg(feature = "azure-core")]
+mod integrations;
 mod provider;
 mod refresh;
 mod request;
@@ -74,6 +78,8 @@ pub use error::{Blame, Error, ErrorKind};
 pub use fetched::{Fetched, Grant, Reason};
 pub use identity::{Binding, Identity};
 pub use identity_id::ManagedIdentityId;
+#[cfg(feature = "azure-core")]
+pub use integrations::{AzureCredential, AzureOptions};
 pub use provider::{
     ClientAuth, ClientSecret, ConfidentialClient, FetchContext, FnProvider, ManagedIdentity, Provider,
     StaticToken,

@@ -21,6 +21,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("refresh", &[VOCABULARY, "cache"]),
     ("broker", &[VOCABULARY, "wire", "http", "provider", "cache", "refresh"]),
     ("guide", &[]),
+    // What the crate exports, wherever that is from: see the test on it.
+    ("integrations", &[VOCABULARY, "http", "provider", "broker"]),
     // A misread protocol or a wrong normalisation must not cancel out on both sides.
     ("emulator", &[]),
 ];
@@ -151,6 +153,54 @@ fn the_emulator_knows_nothing_of_the_crate() {
     assert!(!entrance.contains("super::"), "the entrance reaches out of the room");
 }
 
+/// The names of all functions of the rest of the crate whose visibility is `seen`.
+fn functions(seen: &str) -> BTreeSet<String> {
+    let src = root().join("src");
+    let files = rust_files(&src).into_iter();
+    let others = files.filter(|path| {
+        !path.starts_with(src.join("integrations")) && !path.starts_with(src.join("emulator"))
+    });
+    let code: String = others.map(|path| code(&path)).collect();
+    let rest = code.split(seen).skip(1).filter_map(|rest| {
+        let rest = rest.trim_start_matches("const ").trim_start_matches("async ");
+        rest.strip_prefix("fn ")
+    });
+    rest.map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()).collect()
+}
+
+#[test]
+fn integrations_use_what_any_user_of_the_crate_could() {
+    let (exports, public) = (exports(), functions("pub "));
+    let inner: Vec<String> = ["pub(crate) ", "pub(super) "].iter().flat_map(|seen| functions(seen)).collect();
+    assert!(
+        public.contains("get_token") && inner.iter().any(|name| name == "get_challenge"),
+        "they were read"
+    );
+    let dir = root().join("src/integrations");
+    // What the integrations' own files have of each other is theirs.
+    let all: String = rust_files(&dir).iter().map(|path| code(path)).collect();
+    let own = |name: &str| all.contains(&format!("fn {name}("));
+    // A short name may well be that of another crate's method.
+    let telling = |name: &str| name.contains('_') && name != "is_empty";
+    for path in rust_files(&dir) {
+        let code = code(&path);
+        for name in names_after_crate(&code) {
+            let known = exports.contains_key(&name) || name == "BoxFuture";
+            assert!(known, "{} has crate::{name}, which is not exported", path.display());
+        }
+        for name in inner.iter().filter(|name| !public.contains(*name) && !own(name) && telling(name)) {
+            let method = code.contains(&format!(".{name}("));
+            let called = method
+                || exports
+                    .keys()
+                    .filter(|of| !of.is_empty())
+                    .any(|of| code.contains(&format!("{of}::{name}(")));
+            assert!(!called, "{} calls {name}, which is the crate's own", path.display());
+        }
+        assert!(!code.contains("super::super"), "{} reaches out of the room", path.display());
+    }
+}
+
 #[test]
 fn no_rooms_entrance_reaches_around_the_crate_root() {
     for (room, _) in ROOMS.iter().filter(|(room, _)| ![VOCABULARY, "guide"].contains(room)) {
@@ -206,8 +256,11 @@ fn every_dependency_can_be_built_with_the_stated_compiler() {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let version =
-        |text: &str| -> Vec<u32> { text.split('.').map(|part| part.parse().unwrap_or(0)).collect() };
+    let version = |text: &str| -> Vec<u32> {
+        let mut parts: Vec<u32> = text.split('.').map(|part| part.parse().unwrap_or(0)).collect();
+        parts.resize(3, 0);
+        parts
+    };
     let packages = metadata["packages"].as_array().unwrap();
     let ours = packages.iter().find(|package| package["name"] == env!("CARGO_PKG_NAME")).unwrap();
     let stated = version(ours["rust_version"].as_str().unwrap());

@@ -210,6 +210,16 @@ async fn the_quickstart_tells_its_story_to_the_end() {
     }
 }
 
+#[cfg(feature = "azure-core")]
+#[tokio::test]
+async fn a_client_of_the_azure_sdk_tells_its_story_to_the_end() {
+    let ended = Program::example("azure_sdk").run().await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{}", ended.stdout);
+    for part in ["1. ", "\n2. ", "\n3. ", "mail: mail-value", "status 401", sample::OTHER_TENANT] {
+        assert!(ended.stdout.contains(part), "{part:?} is missing:\n{}", ended.stdout);
+    }
+}
+
 #[tokio::test]
 async fn a_secret_gets_a_token_and_a_line_about_it() {
     let emulator = Emulator::start().await.unwrap();

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`quickstart`] | how do I get a token, and how do I try it offline? |
 //! | [`providers`] | which credential do I have, and what does it need? |
+//! | [`azure_sdk`] | how do I use it with the clients of the Azure SDK? |
 //! | [`caching`] | when is a token served, refreshed, dropped? |
 //! | [`errors`] | what does this failure mean, and what do I do? |
 //! | [`security`] | what is protected, and what is left to me? |
@@ -16,6 +17,9 @@ pub mod quickstart {}
 
 #[doc = include_str!("providers.md")]
 pub mod providers {}
+
+#[doc = include_str!("azure_sdk.md")]
+pub mod azure_sdk {}
 
 #[doc = include_str!("caching.md")]
 pub mod caching {}
