@@ -4,7 +4,7 @@ use crate::{
     contestants::PEER,
     latency::{NOTHING, OURS},
     report::{count, time},
-    results::{Hits, Latency, Scale, Scenario},
+    results::{Hits, Latency, Run, Scale, Scenario, Size},
     scale,
     svg::{Anchor, FAINT, INK, Log, Svg},
 };
@@ -72,8 +72,7 @@ pub(crate) fn scaling(scale: &Scale) -> String {
     }
     let mut ends = Vec::new();
     for (name, _) in scale::WHAT {
-        let place =
-            |size: &crate::results::Size| Some((along.at(size.keys as f64), up.at(*size.hit_ns.get(*name)?)));
+        let place = |size: &Size| Some((along.at(size.keys as f64), up.at(*size.hit_ns.get(*name)?)));
         let points: Vec<(f64, f64)> = scale.sizes.iter().filter_map(place).collect();
         svg.path(&points, color(name), name.ends_with(".str"));
         points.iter().for_each(|point| svg.dot(*point, color(name)));
@@ -102,7 +101,7 @@ fn apart(mut labels: Vec<(f64, String, &str)>) -> Vec<(f64, String, &str)> {
 /// How long the slowest of so many calls took, while tokens are refreshed.
 pub(crate) fn refresh(latency: &Latency) -> String {
     const WIDTH: f64 = 430.0;
-    const HEIGHT: f64 = 230.0;
+    const HEIGHT: f64 = 264.0;
     let shown = latency.scenarios.len();
     let rows = (shown + 1).div_ceil(2);
     let mut svg = Svg::new(
@@ -141,18 +140,14 @@ fn panel(
 ) {
     svg.text((left + 56.0, top + 16.0), Anchor::Start, INK, &format!("Token service: {}", scenario.name));
     let (right, bottom) = (left + width - 16.0, top + height - 34.0);
-    let up = Log::new((10.0, 1e10), (bottom, top + 26.0));
+    let up = Log::new((10.0, 1e10), (bottom, top + 58.0));
     let along = Log::new((2.0, 2e9), (left + 56.0, right));
     for ns in up.decades().step_by(2) {
         svg.line((left + 56.0, up.at(ns)), (right, up.at(ns)), FAINT);
         svg.text((left + 50.0, up.at(ns) + 4.0), Anchor::End, INK, &time(ns));
     }
     for calls in along.decades().step_by(2) {
-        let text = match calls {
-            ..1e6 => count(calls as u64),
-            _ => format!("{} M", count(calls as u64 / 1_000_000)),
-        };
-        svg.text((along.at(calls), bottom + 16.0), Anchor::Middle, INK, &text);
+        svg.text((along.at(calls), bottom + 16.0), Anchor::Middle, INK, &short_count(calls as u64));
     }
     let mut draw = |curve: &[(u64, u64)], color: &str, dashed| {
         let points: Vec<(f64, f64)> =
@@ -166,5 +161,29 @@ fn panel(
         if let Some(run) = scenario.runs.get(name) {
             draw(&run.curve, color, false);
         }
+    }
+    for (name, color, y) in [(OURS, ORANGE, 32.0), (PEER, BLUE, 48.0)] {
+        if let Some(run) = scenario.runs.get(name) {
+            svg.text((left + 56.0, top + y), Anchor::Start, color, &waited(run));
+        }
+    }
+}
+
+/// How many calls had to wait.
+fn waited(run: &Run) -> String {
+    let mut text = format!("{} of {} calls waited", count(run.waited), short_count(run.calls));
+    match run.waited_before_last_call {
+        _ if run.waited == 0 => {}
+        Some(before) => text += &format!(", {} before the last call", count(before)),
+        None => text += &format!(", the longest for {}", time(run.max_ns as f64)),
+    }
+    text
+}
+
+/// Millions as such.
+fn short_count(calls: u64) -> String {
+    match calls {
+        ..1_000_000 => count(calls),
+        _ => format!("{} M", count(calls / 1_000_000)),
     }
 }

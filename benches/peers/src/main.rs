@@ -25,6 +25,7 @@ mod svg;
 mod windows;
 
 use std::{
+    env,
     error::Error,
     fs,
     path::{Path, PathBuf},
@@ -83,6 +84,11 @@ impl Args {
 }
 
 fn main() -> Result<(), Failure> {
+    // One of the peers asks a loopback socket through a client of its own, which would ask a proxy.
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        // SAFETY: there is no other thread yet.
+        unsafe { env::remove_var(name) };
+    }
     let args = Args::parse()?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results");
     if args.draw {
