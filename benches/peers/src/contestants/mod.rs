@@ -34,6 +34,10 @@ pub(crate) const WHAT: &[(&str, &str)] = &[
         "entra_broker.authorization",
         "broker.get_token(&request).await, then token.authorization(): a header's value",
     ),
+    (
+        "entra_broker.azure_core",
+        "get_token(&[\"https://vault.azure.net/.default\"], None).await through Arc<dyn TokenCredential>",
+    ),
     (PEER, "ClientSecretCredential 1.0.0, get_token(&[\"https://vault.azure.net/.default\"], None).await"),
     ("azure_identity.dyn", "the same through Arc<dyn TokenCredential>, as Azure's clients hold it"),
     (POLICY, "azure_core's bearer policy over it: a header in a request; less building request and answer"),

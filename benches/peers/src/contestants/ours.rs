@@ -1,7 +1,8 @@
 //! `entra_broker`.
 
-use std::hint::black_box;
+use std::{hint::black_box, sync::Arc};
 
+use azure_core::credentials::TokenCredential;
 use entra_broker::{Broker, ClientSecret, Handle, TokenRequest};
 
 use super::over_and_over;
@@ -17,6 +18,8 @@ pub(crate) struct Ours {
     broker: Broker,
     request: TokenRequest,
     handle: Handle,
+    /// As Azure's clients hold it.
+    dynamic: Arc<dyn TokenCredential>,
 }
 
 impl Ours {
@@ -27,11 +30,13 @@ impl Ours {
         let handle = broker.handle(&request);
         assert_eq!(broker.get_token(&request).await?.secret().len(), TOKEN_LENGTH);
         broker.get_token(SCOPE).await?;
-        Ok(Self { broker, request, handle })
+        let dynamic = Arc::new(broker.clone()) as Arc<dyn TokenCredential>;
+        assert_eq!(dynamic.get_token(&[SCOPE], None).await?.token.secret().len(), TOKEN_LENGTH);
+        Ok(Self { broker, request, handle, dynamic })
     }
 
     pub(super) fn contestants(&self) -> Vec<Contestant<'_>> {
-        let Self { broker, request, handle } = self;
+        let Self { broker, request, handle, dynamic } = self;
         vec![
             Contestant::new("entra_broker.request", move |hits| {
                 over_and_over(hits, || broker.get_token(black_box(request)));
@@ -61,6 +66,9 @@ impl Ours {
                         take(broker.get_token(black_box(request)).await.map(|token| token.authorization()));
                     }
                 });
+            }),
+            Contestant::new("entra_broker.azure_core", move |hits| {
+                over_and_over(hits, || black_box(dynamic).get_token(black_box(&[SCOPE]), None));
             }),
         ]
     }
