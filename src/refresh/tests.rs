@@ -324,7 +324,8 @@ async fn a_caller_whose_flight_is_just_landing_waits_and_does_not_spin() {
     let cell = engine.cell(app().key(), now);
     // As between the two halves of a landing: no longer the entry's, and not yet over.
     let flight = Arc::new(Flight::new(1, Reason::Miss, Subject::App, None, now));
-    let patience = Patience { timeout: secs(60), deadline: now.after(secs(60)), subject: Subject::App, challenge: None };
+    let patience =
+        Patience { timeout: secs(60), deadline: now.after(secs(60)), subject: Subject::App, challenge: None };
     let mut waiting = Box::pin(Arc::clone(&engine).wait(cell, Step::Join(Arc::clone(&flight)), patience));
     time.advance(SILENCE);
     // A waiter that spins never comes back from here.
