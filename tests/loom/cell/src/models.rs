@@ -145,31 +145,46 @@ pub fn a_remembered_token_is_replaced() {
     });
 }
 
-/// Once a token was withdrawn no thread is given it, though threads remember it.
+/// Once a token was withdrawn no thread is given it, though the thread remembers it.
 pub fn a_remembered_token_is_withdrawn() {
-    nearly_exhaustively(|| {
+    exhaustively(|| {
         let cell = cell();
         let first = token(&cell, "first");
         cell.publish(Arc::clone(&first));
         learn(&cell, "first");
         let (writer, over) = apart(&cell, move |cell| assert!(cell.withdraw(&first)));
-        // Another thread that comes to know it just now.
+        for round in 0..3 {
+            let known = over.is_raised();
+            let given = if round == 1 { lent(&cell) } else { taken(&cell) };
+            assert!(!(known && given.is_some()), "given after it was withdrawn");
+        }
+        writer.join().unwrap();
+        assert_eq!((taken(&cell), lent(&cell)), (None, None));
+    });
+}
+
+/// Nor one that comes to know it just then.
+pub fn a_token_is_withdrawn_while_it_is_learnt() {
+    nearly_exhaustively(|| {
+        let cell = cell();
+        let first = token(&cell, "first");
+        cell.publish(Arc::clone(&first));
+        let (writer, over) = apart(&cell, move |cell| assert!(cell.withdraw(&first)));
         let (reader, _) = apart(&cell, {
             let over = over.clone();
             move |cell| {
                 for _ in 0..3 {
                     let known = over.is_raised();
-                    assert!(!(known && taken(cell).is_some()), "given after it was withdrawn");
+                    let given = taken(cell);
+                    assert!(!(known && given.is_some()), "given after it was withdrawn");
                 }
             }
         });
         let known = over.is_raised();
-        assert!(
-            !(known && (taken(&cell).is_some() || lent(&cell).is_some())),
-            "given after it was withdrawn"
-        );
+        let given = taken(&cell);
+        assert!(!(known && given.is_some()), "given after it was withdrawn");
         writer.join().unwrap();
-        assert_eq!((taken(&cell), lent(&cell)), (None, None));
+        assert_eq!(taken(&cell), None);
         reader.join().unwrap();
     });
 }
@@ -186,7 +201,8 @@ pub fn a_token_is_withdrawn_while_another_comes() {
         });
         for _ in 0..2 {
             let known = refused.is_raised();
-            assert!(taken(&cell).as_deref() != Some("first") || !known, "given after it was withdrawn");
+            let given = taken(&cell);
+            assert!(!known || given.as_deref() != Some("first"), "given after it was withdrawn");
         }
         refresher.join().unwrap();
         caller.join().unwrap();
@@ -248,7 +264,8 @@ pub fn a_token_comes_while_its_entry_is_evicted() {
         let known = evicted.is_raised();
         assert!(!(known && cell.is_attached()));
         let both = known && landed.is_raised();
-        assert!(!(both && taken(&cell).is_some()), "given out of an evicted entry");
+        let given = taken(&cell);
+        assert!(!both || given.is_none(), "given out of an evicted entry");
         refresher.join().unwrap();
         cache.join().unwrap();
         assert!(cell.peek().is_none() && taken(&cell).is_none() && lent(&cell).is_none());
@@ -264,7 +281,8 @@ pub fn a_remembered_entry_is_evicted() {
         let (cache, evicted) = apart(&cell, |cell| drop(cell.detach()));
         for _ in 0..3 {
             let known = evicted.is_raised();
-            assert!(!(known && taken(&cell).is_some()), "given out of an evicted entry");
+            let given = taken(&cell);
+            assert!(!known || given.is_none(), "given out of an evicted entry");
         }
         cache.join().unwrap();
         assert_eq!(taken(&cell), None);
@@ -282,7 +300,8 @@ pub fn a_reader_of_its_own_sees_a_withdrawal() {
         let (writer, over) = apart(&cell, move |cell| assert!(cell.withdraw(&first)));
         for _ in 0..3 {
             let known = over.is_raised();
-            assert!(!(known && read(&mut view, &cell).is_some()), "lent after it was withdrawn");
+            let lent = read(&mut view, &cell);
+            assert!(!known || lent.is_none(), "lent after it was withdrawn");
         }
         writer.join().unwrap();
         assert_eq!(read(&mut view, &cell), None);

@@ -15,6 +15,7 @@ models! {
     a_first_token_comes
     a_remembered_token_is_replaced
     a_remembered_token_is_withdrawn
+    a_token_is_withdrawn_while_it_is_learnt
     a_token_is_withdrawn_while_another_comes
     two_tokens_come_at_once
     a_reader_follows_two_writers

@@ -9,7 +9,10 @@ use shuttle::{
 };
 
 use crate::{
+    Subject,
     error::ErrorKind,
+    refresh::Ask,
+    request::Challenge,
     sync::{Arc, Runtime, yield_now},
     world::{Bounds, Ends, LIFE, World, any, app, challenge, of_user, other_app},
 };
@@ -97,7 +100,7 @@ pub fn a_leader_is_dropped() {
         let there = world.clone();
         let begun = away.run(async move {
             let cell = there.cell(&app());
-            drop(there.engine.step(&cell, there.now(), None));
+            drop(there.engine.step(&cell, there.now(), Ask { subject: &Subject::App, challenge: None }));
         });
         let callers = [(); 2].map(|()| world.calls(&app()));
         let ended = shuttle::future::spawn(async move {
@@ -257,7 +260,7 @@ pub fn a_silent_leader_is_taken_over_and_wakes_up() {
         let there = world.clone();
         away.run(async move {
             let cell = there.cell(&app());
-            drop(there.engine.step(&cell, there.now(), None));
+            drop(there.engine.step(&cell, there.now(), Ask { subject: &Subject::App, challenge: None }));
         })
         .await
         .unwrap();
@@ -292,8 +295,8 @@ pub fn challenges_join_their_like() {
     check(|| async {
         let world = World::new(|_| Ends::Well);
         let token = world.with_a_token_that_is_due(&app()).await;
-        let challenged = [1, 1, 2].map(|since| {
-            let calling = world.clone().call(app(), Some(challenge(since)));
+        let challenged = [challenge(1), challenge(1), challenge(2), Challenge::Refresh].map(|challenge| {
+            let calling = world.clone().call(app(), Some(challenge));
             world.home.run(calling)
         });
         let plain = world.calls(&app());

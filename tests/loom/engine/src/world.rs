@@ -13,8 +13,8 @@ use crate::{
     clock::{Clock, ManualClock, Now},
     error::ErrorKind,
     fetched::{Fetched, Grant},
-    refresh::{Alone, Engine, Entry, Fetch, Grants, Job, Parts, Patience, grants::GrantLease},
-    request::TokenRequest,
+    refresh::{Alone, Ask, Engine, Entry, Fetch, Grants, Job, Parts, Patience, grants::GrantLease},
+    request::{Challenge, TokenRequest},
     secret::Secret,
     subject::UserId,
     sync::{Arc, Runtime, panic_here, yield_now},
@@ -144,9 +144,7 @@ impl Oracle {
             Ends::Panicked => panic_here().await,
             Ends::Never => std::future::pending().await,
         };
-        let challenge = job.challenge.as_ref().map_or(String::new(), |claims| format!("{claims}"));
-        // The claims hold characters that no header may.
-        let challenge: String = challenge.chars().filter(char::is_ascii_alphanumeric).collect();
+        let challenge = letters(job.challenge.as_ref());
         let runtime = Runtime::current().map_or("none", |runtime| runtime.name);
         Ok(Fetched::new(format!("{hash:x}.{number}.{runtime}.{challenge}"), sent, LIFE))
     }
@@ -272,7 +270,7 @@ impl World {
     pub(crate) async fn call(
         self,
         request: TokenRequest,
-        challenge: Option<Claims>,
+        challenge: Option<Challenge>,
     ) -> Result<AccessToken, Error> {
         let refused = self.oracle.seen().refused.clone();
         let (before, now) = (self.oracle.fetches(), self.now());
@@ -281,10 +279,15 @@ impl World {
         let result = match hit {
             Some(token) => Ok(AccessToken(token)),
             None => {
-                let step = self.engine.step(&cell, now, challenge.as_ref());
+                let subject = request.requested_subject();
+                let step = self.engine.step(&cell, now, Ask { subject, challenge: challenge.as_ref() });
                 let timeout = Duration::from_secs(3600);
-                let patience =
-                    Patience { timeout, deadline: now.after(timeout), challenge: challenge.clone() };
+                let patience = Patience {
+                    timeout,
+                    deadline: now.after(timeout),
+                    subject: subject.clone(),
+                    challenge: challenge.clone(),
+                };
                 Arc::clone(&self.engine).wait(cell, step, patience).await
             }
         };
@@ -295,8 +298,7 @@ impl World {
             assert!(!refused.contains(text), "given {text} though it was refused");
             assert!(now.nanos() < token.timeline().expiry(), "given a dead token");
             if let Some(challenge) = challenge {
-                let wanted: String =
-                    format!("{challenge}").chars().filter(char::is_ascii_alphanumeric).collect();
+                let wanted = letters(challenge.claims());
                 assert_eq!(parts[3], wanted, "the token does not meet the challenge");
                 let number: u64 = parts[1].parse().unwrap();
                 assert!(number >= before || self.oracle.overlaps, "an old token for a challenge");
@@ -360,7 +362,12 @@ pub(crate) fn of_user(request: TokenRequest) -> TokenRequest {
     request.subject(Subject::User(UserId::new("alice").unwrap()))
 }
 
-pub(crate) fn challenge(since: u32) -> Claims {
+/// Claims hold characters that no header may.
+fn letters(claims: Option<&Claims>) -> String {
+    claims.map_or("", Claims::as_str).chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
+pub(crate) fn challenge(since: u32) -> Challenge {
     let claims = format!(r#"{{"access_token":{{"nbf":{{"essential":true,"value":"{since}"}}}}}}"#);
-    Claims::parse(&claims).unwrap()
+    Challenge::Claims(Claims::parse(&claims).unwrap())
 }
