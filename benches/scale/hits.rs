@@ -21,6 +21,12 @@ use crate::{
     windows::{Contestant, Plan, measure, ready, take},
 };
 
+const HASH_KNOWN: &str = "map, hash known";
+const KEY_HASHED: &str = "map, key hashed";
+const KEY_MADE: &str = "map, key made first";
+const REQUEST: &str = "get_token(&request)";
+const REQUEST_MADE: &str = "get_token, request made first";
+
 pub(crate) fn run(sizes: &[usize], smoke: bool) -> Result<(), Box<dyn Error>> {
     println!(
         "\na hit among so many keys, read in random order; ns, medians; × the map that does the same work\n"
@@ -37,11 +43,15 @@ pub(crate) fn run(sizes: &[usize], smoke: bool) -> Result<(), Box<dyn Error>> {
         let fixture = Fixture::new(size)?;
         let contestants = fixture.contestants();
         let speeds = measure(&contestants, &Plan::new(smoke));
-        let [known, request, hashed, made, fresh] = [0, 1, 2, 3, 4].map(|at| speeds[at].ns);
+        let speed =
+            |name| contestants.iter().zip(&speeds).find(|(one, _)| one.name == name).map(|found| found.1);
+        let ns = |name| speed(name).map_or(f64::NAN, |speed| speed.ns);
+        let (known, hashed, made) = (ns(HASH_KNOWN), ns(KEY_HASHED), ns(KEY_MADE));
+        let (request, fresh) = (ns(REQUEST), ns(REQUEST_MADE));
         println!(
             "{size:>10} {known:>12.1} {request:>12.1} {hashed:>14.1} {:>8.2} {:>8.1}   {made:>12.1} {fresh:>12.1} {:>8.2}",
             request / known,
-            speeds[1].total_mops,
+            speed(REQUEST).map_or(f64::NAN, |speed| speed.total_mops),
             fresh / made,
         );
     }
@@ -165,13 +175,13 @@ impl Fixture {
     fn contestants(&self) -> Vec<Contestant<'_>> {
         let Self { keys, broker, requests, plain, prepared, .. } = self;
         vec![
-            Contestant::new("hash known", move |hits| {
+            Contestant::new(HASH_KNOWN, move |hits| {
                 for n in self.turns(hits) {
                     let Prepared { hash, key } = black_box(&prepared[n]);
                     take(plain.get(*hash, key).map(|held| held.text.len()).ok_or("nothing"));
                 }
             }),
-            Contestant::new("get_token(&request)", move |hits| {
+            Contestant::new(REQUEST, move |hits| {
                 ready(async {
                     for n in self.turns(hits) {
                         take(
@@ -180,7 +190,7 @@ impl Fixture {
                     }
                 });
             }),
-            Contestant::new("map, key hashed", move |hits| {
+            Contestant::new(KEY_HASHED, move |hits| {
                 for n in self.turns(hits) {
                     let key = black_box(&*prepared[n].key);
                     take(
@@ -191,7 +201,7 @@ impl Fixture {
                     );
                 }
             }),
-            Contestant::new("map, key made first", move |hits| {
+            Contestant::new(KEY_MADE, move |hits| {
                 for n in self.turns(hits) {
                     let key = keys.text(n);
                     take(
@@ -202,7 +212,7 @@ impl Fixture {
                     );
                 }
             }),
-            Contestant::new("get_token, request made first", move |hits| {
+            Contestant::new(REQUEST_MADE, move |hits| {
                 ready(async {
                     for n in self.turns(hits) {
                         let request = keys.request(n);
