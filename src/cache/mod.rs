@@ -49,7 +49,7 @@ impl<S> Cache<S> {
     /// highest seven.
     fn place(&self, hash: u64) -> usize {
         let middle = u64::from((hash >> 24) as u32);
-        (middle * self.shards.len() as u64 >> 32) as usize
+        ((middle * self.shards.len() as u64) >> 32) as usize
     }
 
     fn shard(&self, hash: u64) -> &Shard<S> {
