@@ -41,43 +41,64 @@ pub struct Token {
     hash: u64,
 }
 
-/// When a token changes its state, as times of [`Now::nanos`]: due ≤ last call ≤ expiry.
+/// When a token changes its state, as times of [`Now::nanos`]: due ≤ last call ≤ expiry. In two words, and so that a hit
+/// looks at the first of them only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timeline {
-    expiry: u64,
-    /// Milliseconds before expiry. 49 days at most: what lives longer is due 49 days before its end.
-    due: u32,
-    /// Milliseconds before expiry.
-    last_call: u32,
+    due: u64,
+    /// From due to expiry.
+    rest: Span,
+    /// From last call to expiry.
+    last: Span,
 }
 
-const MILLISECOND: u64 = 1_000_000;
+/// Milliseconds, or from 24 days on, where they do not fit in 31 bits, units of 64 s. Rounded down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span(u32);
+
+impl Span {
+    const COARSE: u32 = 1 << 31;
+    const MILLISECOND: u64 = 1_000_000;
+    const MINUTE: u64 = 64_000 * Self::MILLISECOND;
+
+    fn of(nanos: u64) -> Self {
+        let fits = |count: u64| u32::try_from(count).ok().filter(|count| *count < Self::COARSE);
+        let coarse = || fits(nanos / Self::MINUTE).map(|minutes| minutes | Self::COARSE);
+        // 2⁶⁴ ns are 2²⁸ such units, so there is always one that fits.
+        Self(fits(nanos / Self::MILLISECOND).or_else(coarse).unwrap_or(0))
+    }
+
+    fn nanos(self) -> u64 {
+        match self.0 & Self::COARSE {
+            0 => u64::from(self.0) * Self::MILLISECOND,
+            _ => u64::from(self.0 & !Self::COARSE) * Self::MINUTE,
+        }
+    }
+}
 
 impl Timeline {
-    /// `due` and `last_call` come up to a millisecond later than they are given.
+    /// `due` and `last_call` come later than they are given by as much as their distance from expiry is rounded down.
     pub(crate) fn at(due: u64, last_call: u64, expiry: u64) -> Self {
-        let before = |at: u64| u32::try_from(expiry.saturating_sub(at) / MILLISECOND).unwrap_or(u32::MAX);
-        Self { expiry, due: before(due), last_call: before(last_call) }
+        let [rest, last] = [due, last_call].map(|at| Span::of(expiry.saturating_sub(at)));
+        Self { due: expiry - rest.nanos(), rest, last }
     }
 
     /// Of no token: it has always been over.
-    pub(crate) const NONE: Self = Self { expiry: 0, due: 0, last_call: 0 };
+    pub(crate) const NONE: Self = Self { due: 0, rest: Span(0), last: Span(0) };
 
     /// From when on it is to be replaced.
     #[inline]
     pub(crate) fn due(&self) -> u64 {
-        self.expiry.saturating_sub(u64::from(self.due) * MILLISECOND)
+        self.due
     }
 
     /// From when on callers wait for its successor.
-    #[inline]
     pub(crate) fn last_call(&self) -> u64 {
-        self.expiry.saturating_sub(u64::from(self.last_call) * MILLISECOND)
+        self.expiry() - self.last.nanos()
     }
 
-    #[inline]
     pub(crate) fn expiry(&self) -> u64 {
-        self.expiry
+        self.due + self.rest.nanos()
     }
 }
 
@@ -211,6 +232,25 @@ mod tests {
         let timeline = Timeline::at(1, 2, 3);
         Token::new(text, None, timeline, Now::from_nanos(0, 0), &key)
             .map(|token| AccessToken(Arc::new(token)))
+    }
+
+    #[test]
+    fn times_are_kept_to_the_millisecond_and_expiry_exactly() {
+        const DAY: u64 = 86_400_000_000_000;
+        for (due, last_call, expiry) in [
+            (1, 2, 3),
+            (7, 7, 7),
+            (DAY + 1, 2 * DAY - 1, 2 * DAY),
+            (5, 90 * DAY, 36_500 * DAY),
+            (0, 0, u64::MAX),
+        ] {
+            let line = Timeline::at(due, last_call, expiry);
+            let off = if expiry - due < 24 * DAY { 1_000_000 } else { 64_000_000_000 };
+            assert_eq!(line.expiry(), expiry);
+            assert!(due <= line.due() && line.due() - due < off, "{line:?}");
+            assert!(line.due() <= line.last_call() && line.last_call() <= line.expiry(), "{line:?}");
+            assert!(last_call <= line.last_call() && line.last_call() - last_call < off, "{line:?}");
+        }
     }
 
     #[test]
