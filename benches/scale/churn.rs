@@ -41,10 +41,10 @@ pub(crate) fn run(smoke: bool) -> Result<(), Box<dyn Error>> {
         "", "reads", "50 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "most"
     );
     show("a loop that does nothing", &read(lasts, || ()));
-    show("reads, no writer", &read_hot(&broker, &keys, lasts));
+    show("reads, no writer", &read_hot(&broker, &keys, lasts).0);
 
     let over = AtomicBool::new(false);
-    let (read, written) = thread::scope(|scope| {
+    let ((read, missed), written) = thread::scope(|scope| {
         let writer = scope.spawn(|| write(&broker, &keys, &runtime, &over));
         let read = read_hot(&broker, &keys, lasts);
         over.store(true, Ordering::Relaxed);
@@ -62,6 +62,7 @@ A read looks its entry up, under the lock of the shard in which it stands.",
         written.count as u64 + HOT as u64 - broker.metrics().evictions - broker.metrics().entries as u64,
         written.most,
     );
+    println!("Of the keys that were read all the time, {missed} reads found none: those were evicted.");
     if written.most > CAPACITY {
         return Err("the cap did not hold".into());
     }
@@ -82,15 +83,15 @@ fn read(lasts: Duration, mut turn: impl FnMut()) -> Histogram<u64> {
     felt
 }
 
-fn read_hot(broker: &Broker, keys: &Keys, lasts: Duration) -> Histogram<u64> {
-    let mut n = 0;
-    read(lasts, || {
+/// How long the reads took, and how many found nothing.
+fn read_hot(broker: &Broker, keys: &Keys, lasts: Duration) -> (Histogram<u64>, usize) {
+    let (mut n, mut missed) = (0, 0);
+    let felt = read(lasts, || {
         n = (n + 1) % HOT;
         let found = keys.request(2 * n).ok().and_then(|request| broker.peek(&request));
-        if black_box(found).is_none() {
-            panic!("a key in use was evicted");
-        }
-    })
+        missed += usize::from(black_box(found).is_none());
+    });
+    (felt, missed)
 }
 
 struct Written {

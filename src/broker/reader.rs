@@ -17,7 +17,7 @@ use crate::{cell::View, clock::Now, request::Asked, token::AccessToken};
 ///
 /// The token that it lent last, which is not wiped from memory before the next read or the reader's end, however long ago
 /// it was replaced; and as a [`Handle`] does, the broker. Its reads are added to the broker's
-/// [`Metrics`](crate::Metrics) now and then, at least every five seconds in which there are any, and when it goes. A
+/// [`Metrics`](crate::Metrics) now and then, about fifteen times a second while there are any, and when it goes. A
 /// reader that is not read does not keep its entry in use: the token is then left to expire.
 ///
 /// ```

@@ -33,7 +33,7 @@ struct Known {
     token: Option<Arc<Token>>,
     expiry: u64,
     flying: bool,
-    /// In ticks of 2³³ ns.
+    /// In units of 2²⁶ ns.
     used: u64,
 }
 
@@ -174,7 +174,7 @@ impl Model {
         let served = known.token.is_some() && now.nanos() < known.expiry;
         assert_eq!(known.cell.hit(now, |_| ()).is_some(), served);
         if served {
-            known.used = now.nanos() >> 33;
+            known.used = now.nanos() >> 26;
             assert!(known.cell.is_used());
         }
     }

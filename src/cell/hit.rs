@@ -58,10 +58,11 @@ impl<S: ?Sized> Cell<S> {
         true
     }
 
-    /// A shared word is written only when it changes: every 8.6 s (2³³ ns), fine enough to tell what was used of late.
+    /// A shared word is written only when it changes: every 67 ms (2²⁶ ns), fine enough to tell what is in use from what
+    /// just came, even where a whole cache of keys comes and goes within a second.
     #[inline]
     pub(super) fn mark(&self, now: u64) {
-        let tick = (now >> 33) as u32 | SINCE_IT_CAME;
+        let tick = (now >> 26) as u32 | SINCE_IT_CAME;
         if self.used.load(Ordering::Relaxed) != tick {
             self.used.store(tick, Ordering::Relaxed);
         }

@@ -36,7 +36,7 @@ pub(crate) struct Cell<S: ?Sized> {
     quiet_until: AtomicU32,
     /// When the scheduler looks at it next, in ticks, 0 where it does not. Under the scheduler's lock.
     alarm: AtomicU32,
-    /// When the entry was last used, in units of 2³³ ns, and with [`SINCE_IT_CAME`] whether the current token was.
+    /// When the entry was last used, in units of 2²⁶ ns, and with [`SINCE_IT_CAME`] whether the current token was.
     used: AtomicU32,
     /// Held by whoever changes the current token and its serial.
     changing: Mutex<()>,

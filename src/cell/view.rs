@@ -15,8 +15,8 @@ pub(crate) struct View {
     until: u64,
 }
 
-/// A look is good for so long at most, about 4.3 s: after it the cell is marked used once more.
-const LOOK: u64 = 1 << 32;
+/// A look is good for so long at most, about 67 ms: after it the cell is marked used once more.
+const LOOK: u64 = 1 << 26;
 
 impl View {
     /// Whether the look is still good: the cell has seen no change since, and what was said of the time holds.
