@@ -27,15 +27,18 @@ use crate::{
 /// written. Prepare a request once and use it for every call: it remembers where its entry is, so a hit
 /// neither parses nor hashes.
 #[derive(Clone)]
+#[repr(C)]
 pub struct TokenRequest {
+    /// First, so that a hit on one of many requests reads one line of them.
+    memo: Memo,
     key: Key,
     /// As they were given: what an app token drops of them, a user's token needs.
     scopes: ScopeSet,
-    memo: Memo,
 }
 
 /// Where a request's entry was found.
 #[derive(Default)]
+#[repr(C)]
 struct Memo {
     /// Of the broker with this number, which was the first to answer.
     first: OnceLock<(u64, Arc<ErasedCell>)>,

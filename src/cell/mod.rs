@@ -27,17 +27,19 @@ use recent::next_serial;
 
 /// One entry. `S` is what the refresh engine keeps beside it, behind a lock that a hit never takes.
 ///
-/// A million of them stand in a large cache, so it is counted in words.
+/// A million of them stand in a large cache, so it is counted in words; and in this order, so that what a hit reads lies
+/// together.
+#[repr(C)]
 pub(crate) struct Cell<S: ?Sized> {
     current: ArcSwapOption<Token>,
     /// By which threads know the current token again. Another one with each change, even to no token.
     serial: AtomicU64,
+    /// When the entry was last used, in units of 2²⁶ ns, and with [`SINCE_IT_CAME`] whether the current token was.
+    used: AtomicU32,
     /// Until when nothing is to be started for this entry: a fetch is under way, or a failure is remembered. In ticks.
     quiet_until: AtomicU32,
     /// When the scheduler looks at it next, in ticks, 0 where it does not. Under the scheduler's lock.
     alarm: AtomicU32,
-    /// When the entry was last used, in units of 2²⁶ ns, and with [`SINCE_IT_CAME`] whether the current token was.
-    used: AtomicU32,
     /// Held by whoever changes the current token and its serial.
     changing: Mutex<()>,
     /// A fetch is under way.
