@@ -93,6 +93,31 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 }
 
 /// Where time comes from: the machine, or a test that moves it.
+///
+/// # Cheap, and still right
+///
+/// The time is asked for on each hit, and is about half of what a hit costs. On Linux a reading is two of the kernel's coarse
+/// clocks, `CLOCK_REALTIME_COARSE` and `CLOCK_MONOTONIC_COARSE`: plain reads of memory, without a call into the kernel.
+/// Neither is enough by itself, since the one can be set and the other stands still while the machine sleeps. So they are
+/// compared, at each reading:
+///
+/// - As long as they advance in step, the machine has not slept and nobody has set the clock, and [`Now::mono`] is the
+///   monotonic clock plus what the machine has slept so far.
+/// - Where they have parted by more than 250 ms since they were last compared, that same call asks `CLOCK_BOOTTIME`, which
+///   counts sleep, to tell which it was. After a sleep [`Now::mono`] is ahead by as much at once, so a token that ended
+///   meanwhile is dead at the first look. After a wall clock was set, forward or back, it does not move: no token dies of
+///   it, and none lives longer. Shorter sleeps add up until they are seen.
+///
+/// Coarse clocks are behind by up to a tick of the kernel, 1 to 10 ms. A token may be served for as much longer, less the
+/// time that its request took to reach the service: its life is counted from when it was asked for. A caller's time-out
+/// that begins at such a reading may end as much too early.
+///
+/// Not seen: a sleep during which the wall clock was set back by just as long, and a virtual machine that was stopped
+/// without its kernel's knowledge, until its wall clock is put right.
+///
+/// Elsewhere no portable clock is known to count sleep. There the standard clocks are read, and a wall clock that runs
+/// ahead is believed: after a sleep the token is dead as here, a clock that is set forward costs a fetch, and one that is
+/// set back changes nothing.
 #[derive(Clone)]
 pub struct Clock(Source);
 
