@@ -1,15 +1,9 @@
 //! Time: the only file that reads a clock or sleeps.
 //!
 //! A token must be dead as soon as any honest clock says so, a hit must not pay for more than two coarse clock reads,
-//! and neither a suspended machine nor a stepped wall clock may fool either of these. So [`Now::mono`] is an estimate
-//! of `CLOCK_BOOTTIME`, the clock that counts suspend, built from cheap parts: `CLOCK_MONOTONIC_COARSE` plus the
-//! time spent suspended as last measured. Both coarse clocks are read each time. As long as wall and monotonic clock
-//! advance in step, the measure holds. When they part by more than [`TOLERANCE`], somebody stepped the wall clock or
-//! the machine slept, and `CLOCK_BOOTTIME` itself is read to tell which: after a sleep `mono` jumps ahead with it, in
-//! that same call, and what expired meanwhile is dead; after a step it does not move.
-//!
-//! What this cannot see: a sleep during which the wall clock was set back by just as long, and a virtual machine
-//! that was stopped without its kernel's knowledge, until its wall clock is put right.
+//! and neither a suspended machine nor a stepped wall clock may fool either of these: [`Clock`] says how. So
+//! [`Now::mono`] is an estimate of `CLOCK_BOOTTIME`, the clock that counts suspend, built from cheap parts:
+//! `CLOCK_MONOTONIC_COARSE` plus the time spent suspended as last measured.
 
 use std::{
     fmt,
@@ -233,7 +227,7 @@ fn system_sleep(duration: Duration) -> tokio::time::Sleep {
 /// The machine's clocks with what is remembered of them. One for the process: they are the same for everyone.
 static SYSTEM: Estimate = Estimate::new();
 
-/// Turns readings of wall and monotonic clock into a time that counts suspend. See the file's head.
+/// Turns readings of wall and monotonic clock into a time that counts suspend. See [`Clock`].
 struct Estimate {
     /// wall − mono when last compared; the two's complement of it, as it may be negative.
     offset: StaticU64,
