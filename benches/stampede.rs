@@ -1,5 +1,5 @@
 //! How many requests reach the token service when 10,000 callers find nothing in the cache: one for each key, or this
-//! exits with 1.
+//! exits with 1. And how late those come back whose time is up before the service answers.
 //!
 //! `cargo bench --bench stampede`, or with `-- --smoke` just to see that it works.
 
@@ -17,8 +17,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use entra_broker::{BoxFuture, Broker, ClientSecret, Pool, TokenRequest, Transport, TransportError};
-use tokio::task::JoinSet;
+use entra_broker::{
+    BoxFuture, Broker, CallOptions, ClientSecret, ErrorKind, Pool, TokenRequest, Transport, TransportError,
+};
+use tokio::{runtime::Runtime, task::JoinSet};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -61,6 +63,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     println!(
         "\nrequests: at the token service; at most: as many as there are attempts in one fetch for each key."
     );
+    deadlines(&runtime, smoke)?;
     if failed {
         println!("\nFAILED: more requests than that, or a caller that got something else than all others");
         return Ok(ExitCode::FAILURE);
@@ -84,18 +87,8 @@ struct Found {
 
 impl Case {
     async fn run(&self, callers: u64, delay: Duration) -> Result<Found, Box<dyn Error>> {
-        let service = Arc::new(Service { answer: self.answer, delay, requests: AtomicU64::new(0) });
-        let client = ClientSecret::new(
-            "contoso.onmicrosoft.com",
-            "00001111-aaaa-2222-bbbb-3333cccc4444",
-            "the secret's value",
-        )?;
-        let broker = Broker::builder().transport(Arc::clone(&service)).build(client)?;
-        let requests = (0..self.keys)
-            .map(|key| {
-                TokenRequest::new(format!("https://resource-{key}.contoso.com/.default")).map(Arc::new)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let (service, broker) = broker(self.answer, delay)?;
+        let requests = (0..self.keys).map(request).collect::<Result<Vec<_>, _>>()?;
 
         let start = now();
         let mut tasks = JoinSet::new();
@@ -107,6 +100,106 @@ impl Case {
         let tokens = tasks.join_all().await.into_iter().filter(|&token| token).count() as u64;
         Ok(Found { requests: service.requests.load(Ordering::Relaxed), tokens, took: start.elapsed() })
     }
+}
+
+fn broker(answer: Reply, delay: Duration) -> Result<(Arc<Service>, Broker), Box<dyn Error>> {
+    let service = Arc::new(Service { answer, delay, requests: AtomicU64::new(0) });
+    let client = ClientSecret::new(
+        "contoso.onmicrosoft.com",
+        "00001111-aaaa-2222-bbbb-3333cccc4444",
+        "the secret's value",
+    )?;
+    let broker = Broker::builder().transport(Arc::clone(&service)).build(client)?;
+    Ok((service, broker))
+}
+
+fn request(key: u64) -> Result<Arc<TokenRequest>, entra_broker::Error> {
+    TokenRequest::new(format!("https://resource-{key}.contoso.com/.default")).map(Arc::new)
+}
+
+/// What callers are given to wait, and what the service takes.
+const PATIENCE: Duration = Duration::from_millis(50);
+const FAR_LATER: Duration = Duration::from_secs(10);
+
+/// When callers return whose time is up, on the machine's clock, beside as many sleeps of the runtime's own.
+fn deadlines(runtime: &Runtime, smoke: bool) -> Result<(), Box<dyn Error>> {
+    let (alone, together) = if smoke { (2, 100) } else { (40, 1_000) };
+    println!(
+        "\ncallers with {} ms, and a token service that takes {} s\n\n{:<44} {:>7} {:>9} {:>9} {:>9}",
+        PATIENCE.as_millis(),
+        FAR_LATER.as_secs(),
+        "ms after their time was up",
+        "callers",
+        "earliest",
+        "median",
+        "latest"
+    );
+    for (name, callers, at_once) in
+        [("one after the other", alone, 1), ("all at once, one key", together, together)]
+    {
+        let (_, broker) = broker(Reply::Token, FAR_LATER)?;
+        let request = request(0)?;
+        let options = CallOptions::new().timeout(PATIENCE);
+        late(runtime, name, callers, at_once, || {
+            let (broker, request, options) = (broker.clone(), Arc::clone(&request), options.clone());
+            async move {
+                let result = broker.get_token_with(&*request, &options).await;
+                result.is_err_and(|error| error.kind() == ErrorKind::Timeout)
+            }
+        })?;
+    }
+    late(runtime, "  sleeps of the runtime, all at once", together, together, || async {
+        sleep(PATIENCE).await;
+        true
+    })?;
+    println!(
+        "\nA time-out begins at what a coarse clock says, which may be a few milliseconds behind: hence the early."
+    );
+    Ok(())
+}
+
+/// Shows how late they return. Each has to say that its time was up.
+fn late<F>(
+    runtime: &Runtime,
+    name: &str,
+    callers: usize,
+    at_once: usize,
+    call: impl Fn() -> F,
+) -> Result<(), Box<dyn Error>>
+where
+    F: Future<Output = bool> + Send + 'static,
+{
+    let mut late = Vec::new();
+    while late.len() < callers {
+        let mut tasks = JoinSet::new();
+        for _ in 0..at_once {
+            let call = call();
+            let timed = async move {
+                let start = now();
+                (call.await, start.elapsed())
+            };
+            tasks.spawn_on(timed, runtime.handle());
+        }
+        for (timed_out, took) in runtime.block_on(tasks.join_all()) {
+            if !timed_out {
+                return Err(format!("{name}: a caller got something else than its time being up").into());
+            }
+            late.push((took.as_secs_f64() - PATIENCE.as_secs_f64()) * 1e3);
+        }
+    }
+    late.sort_by(f64::total_cmp);
+    println!(
+        "{name:<44} {callers:>7} {:>9.1} {:>9.1} {:>9.1}",
+        late[0],
+        late[late.len() / 2],
+        late[late.len() - 1]
+    );
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "what the broker's own deadlines are compared with")]
+async fn sleep(duration: Duration) {
+    tokio::time::sleep(duration).await;
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark times what it measures with the standard clock")]

@@ -369,7 +369,8 @@ impl CallOptions {
         Self::default()
     }
 
-    /// How long this caller waits at most. The fetch that it waits for goes on without it. Default: 30 s.
+    /// How long this caller waits at most, to some milliseconds: see [`Clock`](crate::Clock). The fetch that it waits for
+    /// goes on without it. Default: 30 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);

@@ -24,9 +24,9 @@ impl<S: ?Sized> Cell<S> {
 
     /// The token for those who want to keep it: from what this thread remembers, where it can be.
     ///
-    /// As with the swap, that is a token which was current at some moment during the call: a serial stands for one
-    /// token only, and is taken from the cell before a token that went could be missed. Acquire pairs with the
-    /// Release in `change`: who sees that a token went is not given it any more.
+    /// As with the swap, that is a token which was current at some moment during the call. A serial stands for one token
+    /// only, and `change` puts another in its place before it returns: who still finds the old one here runs beside that
+    /// change and not after it. Acquire pairs with the Release there.
     #[inline]
     pub(crate) fn take(&self, now: Now) -> Option<Arc<Token>> {
         let serial = self.serial.load(Ordering::Acquire);

@@ -1,15 +1,9 @@
 //! Time: the only file that reads a clock or sleeps.
 //!
 //! A token must be dead as soon as any honest clock says so, a hit must not pay for more than two coarse clock reads,
-//! and neither a suspended machine nor a stepped wall clock may fool either of these. So [`Now::mono`] is an estimate
-//! of `CLOCK_BOOTTIME`, the clock that counts suspend, built from cheap parts: `CLOCK_MONOTONIC_COARSE` plus the
-//! time spent suspended as last measured. Both coarse clocks are read each time. As long as wall and monotonic clock
-//! advance in step, the measure holds. When they part by more than [`TOLERANCE`], somebody stepped the wall clock or
-//! the machine slept, and `CLOCK_BOOTTIME` itself is read to tell which: after a sleep `mono` jumps ahead with it, in
-//! that same call, and what expired meanwhile is dead; after a step it does not move.
-//!
-//! What this cannot see: a sleep during which the wall clock was set back by just as long, and a virtual machine
-//! that was stopped without its kernel's knowledge, until its wall clock is put right.
+//! and neither a suspended machine nor a stepped wall clock may fool either of these: [`Clock`] says how. So
+//! [`Now::mono`] is an estimate of `CLOCK_BOOTTIME`, the clock that counts suspend, built from cheap parts:
+//! `CLOCK_MONOTONIC_COARSE` plus the time spent suspended as last measured.
 
 use std::{
     fmt,
@@ -93,6 +87,31 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 }
 
 /// Where time comes from: the machine, or a test that moves it.
+///
+/// # Cheap, and still right
+///
+/// The time is asked for on each hit, and is about half of what a hit costs. On Linux a reading is two of the kernel's coarse
+/// clocks, `CLOCK_REALTIME_COARSE` and `CLOCK_MONOTONIC_COARSE`: plain reads of memory, without a call into the kernel.
+/// Neither is enough by itself, since the one can be set and the other stands still while the machine sleeps. So they are
+/// compared, at each reading:
+///
+/// - As long as they advance in step, the machine has not slept and nobody has set the clock, and [`Now::mono`] is the
+///   monotonic clock plus what the machine has slept so far.
+/// - Where they have parted by more than 250 ms since they were last compared, that same call asks `CLOCK_BOOTTIME`, which
+///   counts sleep, to tell which it was. After a sleep [`Now::mono`] is ahead by as much at once, so a token that ended
+///   meanwhile is dead at the first look. After a wall clock was set, forward or back, it does not move: no token dies of
+///   it, and none lives longer. Shorter sleeps add up until they are seen.
+///
+/// Coarse clocks are behind by up to a tick of the kernel, 1 to 10 ms. A token may be served for as much longer, less the
+/// time that its request took to reach the service: its life is counted from when it was asked for. A caller's time-out
+/// that begins at such a reading may end as much too early.
+///
+/// Not seen: a sleep during which the wall clock was set back by just as long, and a virtual machine that was stopped
+/// without its kernel's knowledge, until its wall clock is put right.
+///
+/// Elsewhere no portable clock is known to count sleep. There the standard clocks are read, and a wall clock that runs
+/// ahead is believed: after a sleep the token is dead as here, a clock that is set forward costs a fetch, and one that is
+/// set back changes nothing.
 #[derive(Clone)]
 pub struct Clock(Source);
 
@@ -208,7 +227,7 @@ fn system_sleep(duration: Duration) -> tokio::time::Sleep {
 /// The machine's clocks with what is remembered of them. One for the process: they are the same for everyone.
 static SYSTEM: Estimate = Estimate::new();
 
-/// Turns readings of wall and monotonic clock into a time that counts suspend. See the file's head.
+/// Turns readings of wall and monotonic clock into a time that counts suspend. See [`Clock`].
 struct Estimate {
     /// wall − mono when last compared; the two's complement of it, as it may be negative.
     offset: StaticU64,

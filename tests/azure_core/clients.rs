@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use azure_core::http::StatusCode;
 use entra_broker::{
-    AzureOptions, CallOptions, Claims, ErrorKind,
+    AzureOptions, Broker, CallOptions, Claims, ErrorKind, StaticToken,
     emulator::{Resource, sample},
 };
 
-use crate::support::{Azure, forced, ours, read, read_with, secs, tenant};
+use crate::support::{Azure, VAULT, forced, ours, read, read_with, secs, tenant};
 
 #[tokio::test]
 async fn a_client_reads_secrets_with_tokens_that_the_vault_believes() {
@@ -23,6 +23,26 @@ async fn a_client_reads_secrets_with_tokens_that_the_vault_believes() {
     let visits = azure.vault.visits();
     assert!(visits.iter().all(|visit| visit.refused.is_none() && visit.token["tid"] == sample::TENANT));
     assert_eq!((visits.len(), azure.token_requests()), (4, 1));
+}
+
+#[tokio::test]
+async fn the_vault_looks_at_signature_and_end_so_being_let_in_means_something() {
+    let azure = Azure::with_tokens_of(secs(3600)).await;
+    let good = azure.broker().get_token(VAULT).await.unwrap().secret().to_owned();
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let forged = format!("{signed}.{}", signature.chars().rev().collect::<String>());
+    let sent = async |text: &str| {
+        let broker = Broker::new(StaticToken::new(text).unwrap()).unwrap();
+        let result = read(&azure.vault.client(Arc::new(broker)).unwrap()).await;
+        let refused: Vec<_> = azure.vault.visits().into_iter().map(|visit| visit.refused).collect();
+        (result.is_ok(), refused)
+    };
+    assert_eq!(sent(&good).await, (true, vec![None]));
+    assert_eq!(sent(&forged).await, (false, vec![Some("signature")]));
+    assert_eq!(sent("eyJ0eXAi").await, (false, vec![Some("no JWT")]));
+    // Nobody told this broker when the token ends, but the vault knows.
+    azure.time.advance(secs(3600));
+    assert_eq!(sent(&good).await, (false, vec![Some("expired")]));
 }
 
 #[tokio::test]

@@ -163,3 +163,17 @@ async fn what_is_bound_holds_for_all_calls_and_a_call_may_say_more() {
     assert_eq!(text(get(&broker, None).await), "5:home:1:0:0");
     assert!(!format!("{bound:?}").contains("1:a.test"), "no token is shown");
 }
+
+#[tokio::test]
+async fn how_the_broker_is_called_is_bound_until_a_call_says_otherwise() {
+    let broker = broker();
+    let challenged = CallOptions::new().challenge(claims("x"));
+    let bound = broker.azure_credential(AzureOptions::new().call(challenged));
+    assert_eq!(text(get(&*bound, None).await), "1:home:1:0:41");
+    assert_eq!(
+        text(get(&*bound, with(AzureOptions::new().tenant(tenant("a.test")))).await),
+        "2:a.test:1:0:41"
+    );
+    assert_eq!(text(get(&*bound, with(forced())).await), "3:home:1:0:0");
+    assert_eq!(text(get(&*bound, with(AzureOptions::new().call(CallOptions::new()))).await), "3:home:1:0:0");
+}

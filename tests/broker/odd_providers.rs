@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -66,6 +66,49 @@ async fn a_provider_that_returns_an_expired_token_is_told_so_and_not_asked_witho
         let made = calls.load(Ordering::SeqCst);
         assert!((10..25).contains(&made), "{made} fetches in ten minutes");
     }
+}
+
+#[tokio::test]
+async fn a_provider_that_never_returns_from_a_refresh_costs_nobody_the_token_that_lives() {
+    let world = World::new().await;
+    let (calls, works) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(true)));
+    let (counted, working) = (Arc::clone(&calls), Arc::clone(&works));
+    let provider = FnProvider::new(move |cx, _| {
+        let (call, sent) = (counted.fetch_add(1, Ordering::SeqCst), cx.clock().now());
+        let works = working.load(Ordering::SeqCst);
+        Box::pin(async move {
+            if !works {
+                std::future::pending::<()>().await;
+            }
+            Ok(Fetched::new(format!("tok-{call}-x9"), sent, secs(3_600)))
+        })
+    });
+    let broker = world.builder().build(provider).unwrap();
+    let old = world.get(broker.get_token(VAULT)).await.unwrap();
+    works.store(false, Ordering::SeqCst);
+    let left = || old.expires_on().duration_since(world.clock.now().wall()).unwrap_or_default();
+    while left() > secs(30) {
+        assert!(world.at_once(broker.get_token(VAULT)).unwrap().is_same(&old));
+        world.pass(secs(1)).await;
+    }
+    // In its last call the refresh may be waited for, but not beyond the token's end.
+    while left() > secs(2) {
+        assert!(world.get(broker.get_token(VAULT)).await.unwrap().is_same(&old));
+        assert!(left() > Duration::ZERO);
+        world.pass(secs(1)).await;
+    }
+    world.pass(secs(2)).await;
+    let options = CallOptions::new().timeout(secs(5));
+    let error = world.get(broker.get_token_with(VAULT, &options)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    // Each of its budget of 60 s, and holds between them.
+    let made = calls.load(Ordering::SeqCst);
+    assert!((8..25).contains(&made), "{made} fetches");
+    works.store(true, Ordering::SeqCst);
+    world.pass(secs(140)).await;
+    let new = world.get(broker.get_token(VAULT)).await.unwrap();
+    assert!(!new.is_same(&old));
+    assert!(calls.load(Ordering::SeqCst) < made + 5);
 }
 
 #[tokio::test]

@@ -71,8 +71,8 @@ impl Broker {
     /// This is how a client gets to another tenant. Options in the context of a single call do not do: the client keeps
     /// the token of the first call, and sends it with the next one whatever that says.
     ///
-    /// Options in a call's context go before these, one by one: a tenant that is bound here stays, unless the call names
-    /// another.
+    /// Options in a call's context go before these, each by itself: a tenant, claims or [`AzureOptions::call`] that is bound
+    /// here stays, unless the call names another.
     ///
     /// ```
     /// use entra_broker::{AzureOptions, Broker, StaticToken, TenantId};
