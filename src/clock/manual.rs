@@ -91,6 +91,7 @@ impl fmt::Debug for ManualClock {
 }
 
 impl State {
+    #[cold]
     pub(super) fn now(&self) -> Now {
         let suspended = self.suspended.load(Ordering::SeqCst);
         let (wall, mono) = (self.wall.load(Ordering::SeqCst), self.mono.load(Ordering::SeqCst));

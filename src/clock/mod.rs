@@ -134,7 +134,7 @@ impl Clock {
     }
 
     /// What time it is.
-    #[inline]
+    #[inline(always)]
     pub fn now(&self) -> Now {
         match &self.0 {
             Source::System => {
@@ -243,7 +243,7 @@ impl Estimate {
 
     /// `suspended` measures how long the machine has slept in all; it is given how far the wall clock ran ahead of
     /// the monotonic one since they were last compared.
-    #[inline]
+    #[inline(always)]
     fn now(&self, wall: u64, mono: u64, suspended: impl FnOnce(u64) -> u64) -> Now {
         // Acquire pairs with the Release in `measure`: who sees the new offset sees the suspend time measured for it.
         let ahead = wall.wrapping_sub(mono).wrapping_sub(self.offset.load(Ordering::Acquire));
