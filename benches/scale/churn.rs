@@ -35,10 +35,12 @@ pub(crate) fn run(smoke: bool) -> Result<(), Box<dyn Error>> {
         runtime.block_on(broker.get_token(&keys.request(2 * n)?))?;
     }
 
-    println!("\nwhat a reader feels of {RATE} keys a second that come and go; µs a read\n");
     println!(
-        "{:<42} {:>9} {:>6} {:>6} {:>7} {:>8} {:>8} {:>7}",
-        "", "reads", "50 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "most"
+        "\nwhat a reader feels of {RATE} keys a second that come and go; how many reads took how long\n"
+    );
+    println!(
+        "{:<24} {:>10} {:>9} {:>9} {:>8} {:>8} {:>7} {:>8} {:>8} {:>8}",
+        "", "to 1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "more", "50 %, µs", "99.9 %", "99.99 %"
     );
     show("a loop that does nothing", &read(lasts, || ()));
     show("reads, no writer", &read_hot(&broker, &keys, lasts).0);
@@ -132,12 +134,12 @@ fn histogram() -> Histogram<u64> {
 }
 
 fn show(name: &str, felt: &Histogram<u64>) {
-    let micros = |nanos: u64| nanos as f64 / 1e3;
-    let [half, p2, p3, p4, p5] =
-        [0.5, 0.99, 0.999, 0.9999, 0.99999].map(|q| micros(felt.value_at_quantile(q)));
-    println!(
-        "{name:<42} {:>9} {half:>6.2} {p2:>6.2} {p3:>7.2} {p4:>8.1} {p5:>8.1} {:>7.0}",
-        felt.len(),
-        micros(felt.max())
-    );
+    let decades = [0, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, u64::MAX];
+    let [d0, d1, d2, d3, d4, d5] = [0, 1, 2, 3, 4, 5].map(|at| {
+        let values =
+            felt.iter_recorded().filter(|v| (decades[at]..decades[at + 1]).contains(&v.value_iterated_to()));
+        values.map(|v| v.count_at_value()).sum::<u64>()
+    });
+    let [half, p3, p4] = [0.5, 0.999, 0.9999].map(|q| felt.value_at_quantile(q) as f64 / 1e3);
+    println!("{name:<24} {d0:>10} {d1:>9} {d2:>9} {d3:>8} {d4:>8} {d5:>7} {half:>8.2} {p3:>8.2} {p4:>8.1}");
 }

@@ -38,14 +38,14 @@ pub(crate) struct Cell<S: ?Sized> {
     used: AtomicU32,
     /// Until when nothing is to be started for this entry: a fetch is under way, or a failure is remembered. In ticks.
     quiet_until: AtomicU32,
-    /// When the scheduler looks at it next, in ticks, 0 where it does not. Under the scheduler's lock.
-    alarm: AtomicU32,
     /// Held by whoever changes the current token and its serial.
     changing: Mutex<()>,
     /// A fetch is under way.
     flying: AtomicBool,
     /// False once it was evicted: what is still found through a memo or a handle has to be looked up anew.
     attached: AtomicBool,
+    /// When the scheduler looks at it next, 0 where it does not. Under the scheduler's lock.
+    alarm: AtomicU64,
     key: Key,
     slow: Mutex<S>,
 }
@@ -88,7 +88,7 @@ impl<S> Cell<S> {
             current: ArcSwapOption::empty(),
             serial: AtomicU64::new(next_serial()),
             quiet_until: AtomicU32::new(0),
-            alarm: AtomicU32::new(0),
+            alarm: AtomicU64::new(0),
             used: AtomicU32::new(0),
             changing: Mutex::new(()),
             flying: AtomicBool::new(false),
@@ -163,11 +163,11 @@ impl<S: ?Sized> Cell<S> {
     }
 
     pub(crate) fn alarm(&self) -> u64 {
-        u64::from(self.alarm.load(Ordering::Relaxed)) << TICK
+        self.alarm.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_alarm(&self, at: u64) {
-        self.alarm.store(ticks(at), Ordering::Relaxed);
+        self.alarm.store(at, Ordering::Relaxed);
     }
 
     /// A new token takes the place of the old one. It has not been used yet. In a cell that was taken out of the

@@ -2,7 +2,7 @@
 //!
 //! What is further off lies unordered in the bucket of its second. An entry that is wanted earlier gets a second place
 //! and the first one stays: a place counts only where the entry's own word agrees. When a bucket's time has come its
-//! entries are put in order, so that each is looked at when it asked for it, to the tick, and the earliest first.
+//! entries are put in order, so that each is looked at when it asked for it, and the earliest first.
 
 use std::collections::BTreeMap;
 
@@ -61,11 +61,6 @@ impl Alarms {
             return false;
         }
         entry.set_alarm(at);
-        // As the entry keeps it, which may be coarser.
-        let at = entry.alarm();
-        if at == before {
-            return false;
-        }
         let place = Arc::as_ptr(entry).addr();
         if before >> WIDTH < self.opened && self.near.remove(&(before, place)).is_some() {
             self.len -= 1;
@@ -178,13 +173,6 @@ mod tests {
         (0..n).map(|_| Arc::new(Entry::new(key.clone(), Rare::default()))).collect()
     }
 
-    /// As an entry keeps it.
-    fn kept(at: u64) -> u64 {
-        let entry = entries(1).remove(0);
-        entry.set_alarm(at);
-        entry.alarm()
-    }
-
     fn places(alarms: &Alarms) -> usize {
         alarms.near.len() + alarms.far.values().map(|bucket| bucket.entries.len()).sum::<usize>()
     }
@@ -206,7 +194,6 @@ mod tests {
                             let width = random.u32(1..40);
                             random.u64(..1 << width)
                         };
-                        let at = kept(at);
                         let earlier = wanted.get(&n).is_none_or(|before| at < *before);
                         let first = alarms.first();
                         let rings = alarms.add(&entries[n], at);
@@ -282,11 +269,11 @@ mod tests {
     #[test]
     fn nothing_stands_before_the_first_alarm_and_far_off_is_far_off() {
         let (mut alarms, entries) = (Alarms::default(), entries(3));
-        let (early, late) = (kept(5 * SECOND), kept(5 * SECOND) + (1 << 27));
-        assert!(alarms.add(&entries[0], u64::MAX) && alarms.first() == Some(kept(u64::MAX)));
+        let (early, late) = (5 * SECOND + 7, 5 * SECOND + 8);
+        assert!(alarms.add(&entries[0], u64::MAX) && alarms.first() == Some(u64::MAX));
         assert!(alarms.add(&entries[1], early));
         assert!(!alarms.add(&entries[2], late) && !alarms.add(&entries[1], 6 * SECOND));
-        assert_eq!(alarms.first(), Some(early), "to the tick, though it was not opened");
+        assert_eq!(alarms.first(), Some(early), "to the nanosecond, though it was not opened");
         assert!(alarms.pop(early - 1).is_none());
         assert!(Arc::ptr_eq(&alarms.pop(early).unwrap(), &entries[1]));
         assert!(alarms.pop(early).is_none());
@@ -294,6 +281,6 @@ mod tests {
         assert!(alarms.add(&entries[1], early));
         assert!(Arc::ptr_eq(&alarms.pop(6 * SECOND).unwrap(), &entries[1]));
         assert!(Arc::ptr_eq(&alarms.pop(6 * SECOND).unwrap(), &entries[2]));
-        assert!(alarms.pop(kept(u64::MAX) - 1).is_none() && alarms.pop(u64::MAX).is_some());
+        assert!(alarms.pop(u64::MAX - 1).is_none() && alarms.pop(u64::MAX).is_some());
     }
 }
