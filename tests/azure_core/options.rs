@@ -163,3 +163,16 @@ async fn what_is_bound_holds_for_all_calls_and_a_call_may_say_more() {
     assert_eq!(text(get(&broker, None).await), "5:home:1:0:0");
     assert!(!format!("{bound:?}").contains("1:a.test"), "no token is shown");
 }
+
+#[tokio::test]
+async fn how_the_broker_is_called_stays_bound_where_a_call_says_nothing_of_it() {
+    let broker = broker();
+    let bound = broker.azure_credential(forced().tenant(tenant("a.test")));
+    assert_eq!(text(get(&*bound, None).await), "1:a.test:1:0:0");
+    assert_eq!(text(get(&*bound, with(AzureOptions::new())).await), "2:a.test:1:0:0");
+    let demands = || with(AzureOptions::new().claims(claims("x")));
+    assert_eq!(text(get(&*bound, demands()).await), "3:a.test:1:41:0");
+    assert_eq!(text(get(&*bound, demands()).await), "4:a.test:1:41:0");
+    let plain = with(AzureOptions::new().call(CallOptions::new()));
+    assert_eq!(text(get(&*bound, plain).await), "2:a.test:1:0:0", "it says that the cached one will do");
+}

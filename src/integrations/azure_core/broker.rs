@@ -72,7 +72,7 @@ impl Broker {
     /// the token of the first call, and sends it with the next one whatever that says.
     ///
     /// Options in a call's context go before these, one by one: a tenant that is bound here stays, unless the call names
-    /// another.
+    /// another, and so do claims. Of [`AzureOptions::call`] the call's own is taken as a whole, where it has one.
     ///
     /// ```
     /// use entra_broker::{AzureOptions, Broker, StaticToken, TenantId};

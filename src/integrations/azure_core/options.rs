@@ -44,7 +44,8 @@ use crate::{AccessToken, Broker, CallOptions, Claims, Error, TenantId, TokenRequ
 pub struct AzureOptions {
     tenant: Option<TenantId>,
     claims: Option<Claims>,
-    call: CallOptions,
+    /// None where nothing was said of it.
+    call: Option<CallOptions>,
     /// The request of the scopes that were asked for first, which are usually the only ones: clones share it, and a hit
     /// needs not build it again.
     first: Arc<OnceLock<(Box<str>, TokenRequest)>>,
@@ -72,7 +73,7 @@ impl AzureOptions {
     /// How the broker is called: with a challenge, forced, with a time-out of its own.
     #[must_use]
     pub fn call(self, call: CallOptions) -> Self {
-        Self { call, ..self }
+        Self { call: Some(call), ..self }
     }
 
     /// Those in the context of a call.
@@ -85,9 +86,9 @@ impl AzureOptions {
 
     /// These of a call, and where they say nothing those that are bound.
     pub(super) fn over(&self, bound: &Self) -> Self {
-        let call = self.call.clone();
+        let call = self.call.as_ref().or(bound.call.as_ref()).cloned();
         if self.tenant.is_none() && self.claims.is_none() {
-            return bound.clone().call(call);
+            return Self { call, ..bound.clone() };
         }
         let tenant = self.tenant.as_ref().or(bound.tenant.as_ref()).cloned();
         let claims = self.claims.as_ref().or(bound.claims.as_ref()).cloned();
@@ -96,7 +97,10 @@ impl AzureOptions {
 
     pub(super) async fn ask(&self, broker: &Broker, scopes: &str) -> Result<AccessToken, Error> {
         let request = self.request(scopes)?;
-        broker.get_token_with(&*request, &self.call).await
+        match &self.call {
+            Some(call) => broker.get_token_with(&*request, call).await,
+            None => broker.get_token(&*request).await,
+        }
     }
 
     fn request(&self, scopes: &str) -> Result<Cow<'_, TokenRequest>, Error> {
