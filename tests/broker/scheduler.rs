@@ -73,7 +73,7 @@ impl Provider for BusySince {
     ) -> BoxFuture<'a, Result<Fetched, Error>> {
         Box::pin(async move {
             match self.0.fetch_add(1, Ordering::Relaxed) {
-                0 => Ok(Fetched::new("t", cx.clock().now(), secs(600))),
+                0 => Ok(Fetched::new("tok-before-the-rush-x3", cx.clock().now(), secs(600))),
                 _ => Err(Error::new(ErrorKind::Throttled, "busy").with_retry_after(secs(300))),
             }
         })
