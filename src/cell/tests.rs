@@ -139,7 +139,7 @@ fn what_is_kept_in_ticks_is_over_no_earlier_than_it_was_set_to_be() {
         cell.set_alarm(at);
         let kept = cell.quiet_until();
         assert_eq!((cell.alarm(), at == 0), (kept, kept == 0));
-        // Past 18 years it ends then, and who looks sets it again.
+        // Past 18 years it ends then: who asks looks again, and alarms are not set.
         assert!(kept >= at.min(18 * 365 * 24 * HOUR) && kept - at.min(kept) < 140_000_000, "{at} is {kept}");
     }
 }

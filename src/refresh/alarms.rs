@@ -62,7 +62,13 @@ impl Alarms {
         }
         entry.set_alarm(at);
         // As the entry keeps it, which may be coarser.
-        let at = entry.alarm();
+        let (wanted, at) = (at, entry.alarm());
+        if at < wanted {
+            // Past the 18 years that an entry can count: it would go off early, and once they are over without end. What
+            // is due then is refreshed when somebody asks for it. No other alarm stood: it would have been earlier.
+            entry.set_alarm(0);
+            return false;
+        }
         if at == before {
             return false;
         }
@@ -283,7 +289,8 @@ mod tests {
     fn nothing_stands_before_the_first_alarm_and_far_off_is_far_off() {
         let (mut alarms, entries) = (Alarms::default(), entries(3));
         let (early, late) = (kept(5 * SECOND), kept(5 * SECOND) + (1 << 27));
-        assert!(alarms.add(&entries[0], u64::MAX) && alarms.first() == Some(kept(u64::MAX)));
+        let last = kept(u64::MAX);
+        assert!(alarms.add(&entries[0], last) && alarms.first() == Some(last));
         assert!(alarms.add(&entries[1], early));
         assert!(!alarms.add(&entries[2], late) && !alarms.add(&entries[1], 6 * SECOND));
         assert_eq!(alarms.first(), Some(early), "to the tick, though it was not opened");
@@ -294,6 +301,15 @@ mod tests {
         assert!(alarms.add(&entries[1], early));
         assert!(Arc::ptr_eq(&alarms.pop(6 * SECOND).unwrap(), &entries[1]));
         assert!(Arc::ptr_eq(&alarms.pop(6 * SECOND).unwrap(), &entries[2]));
-        assert!(alarms.pop(kept(u64::MAX) - 1).is_none() && alarms.pop(u64::MAX).is_some());
+        assert!(alarms.pop(last - 1).is_none() && alarms.pop(last).is_some());
+    }
+
+    #[test]
+    fn what_is_further_off_than_an_entry_can_count_has_no_alarm_rather_than_one_without_end() {
+        let (mut alarms, entry) = (Alarms::default(), entries(1).remove(0));
+        assert!(!alarms.add(&entry, kept(u64::MAX) + 1) && !alarms.add(&entry, u64::MAX));
+        assert_eq!((entry.alarm(), alarms.len(), alarms.first()), (0, 0, None));
+        assert!(alarms.add(&entry, SECOND) && !alarms.add(&entry, u64::MAX));
+        assert!(alarms.pop(2 * SECOND).is_some() && alarms.pop(u64::MAX).is_none());
     }
 }
