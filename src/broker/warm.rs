@@ -50,8 +50,8 @@ impl Warmed {
 impl Broker {
     /// Has tokens ready for these requests before anybody asks for them. What is cached and usable costs nothing, and
     /// the rest is fetched, as many at a time as [`Builder::background_fetches`](super::Builder::background_fetches)
-    /// says: no more connections than the broker has at other times. The broker's time-out, 30 s by default, is for
-    /// all of it.
+    /// says. They are counted for this call alone: refreshes that are under way meanwhile, and other calls of this
+    /// kind, come on top. The broker's time-out, 30 s by default, is for all of it.
     ///
     /// A token that was warmed counts as used, so it is refreshed when it is due. Requests that are the same need one
     /// token. A remembered failure, such as a refused credential, is every later request's without being sent again.

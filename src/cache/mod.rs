@@ -71,10 +71,14 @@ impl<S> Cache<S> {
             return cell;
         }
         let cell = Arc::new(Cell::new(key.kept(self.places.share(key.place())), make()));
+        cell.came(now);
+        // Counted before it can be seen, and so before it can be taken out.
+        let before = self.len.fetch_add(1, Ordering::Relaxed);
         if let Some(other) = self.shard(key.hash()).insert(&cell) {
+            self.len.fetch_sub(1, Ordering::Relaxed);
             return other;
         }
-        if self.len.fetch_add(1, Ordering::Relaxed) >= self.capacity {
+        if before >= self.capacity {
             self.evict_one(&cell, now);
         }
         cell
@@ -185,8 +189,29 @@ mod tests {
         fill(&cache, 4, clock.now(), long);
         assert!(cache.get(&key(1)).is_none(), "the expired one");
         fill(&cache, 5, clock.now(), long);
-        // 4 came just now and was not used since; 2 was never used. Both may go, the used ones may not.
-        assert!(cache.get(&key(0)).is_some() && cache.get(&key(3)).is_some());
+        // 2 was not used since it came, long ago. 4 was not either, but came just now.
+        assert!(cache.get(&key(2)).is_none(), "the least used");
+        assert!([0, 3, 4, 5].into_iter().all(|n| cache.get(&key(n)).is_some()));
+    }
+
+    #[test]
+    fn newcomers_on_their_way_do_not_push_each_other_out_before_what_has_long_lain_idle() {
+        let (clock, control) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let cache = Cache::new(8);
+        for n in 0..8 {
+            let cell = fill(&cache, n, clock.now(), Duration::from_secs(7200));
+            assert!(cell.hit(clock.now(), |_| ()).is_some());
+        }
+        control.advance(Duration::from_secs(3600));
+        let newcomers: Vec<_> = (8..12)
+            .map(|n| {
+                let cell = cache.get_or_insert(&key(n), clock.now(), || ());
+                cell.set_flying(true);
+                cell
+            })
+            .collect();
+        let stayed = newcomers.iter().filter(|cell| cell.is_attached()).count();
+        assert_eq!((stayed, cache.len()), (4, 8));
     }
 
     #[test]

@@ -33,7 +33,7 @@ struct Known {
     token: Option<Arc<Token>>,
     expiry: u64,
     flying: bool,
-    /// In units of 2²⁶ ns.
+    /// When it was used, or came, in units of 2²⁶ ns.
     used: u64,
 }
 
@@ -120,7 +120,7 @@ impl Model {
         if self.known.len() == self.capacity {
             self.one_was_evicted(now.nanos());
         }
-        let known = Known { cell, token: None, expiry: 0, flying: false, used: 0 };
+        let known = Known { cell, token: None, expiry: 0, flying: false, used: now.nanos() >> 26 };
         self.known.insert(n, known);
     }
 

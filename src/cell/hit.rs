@@ -62,9 +62,16 @@ impl<S: ?Sized> Cell<S> {
     /// just came, even where a whole cache of keys comes and goes within a second.
     #[inline]
     pub(super) fn mark(&self, now: u64) {
-        let tick = (now >> 26) as u32 | SINCE_IT_CAME;
+        let tick = used_at(now) | SINCE_IT_CAME;
         if self.used.load(Ordering::Relaxed) != tick {
             self.used.store(tick, Ordering::Relaxed);
         }
     }
+}
+
+/// Half a word of units of 2²⁶ ns lasts for four and a half years. Then, for a while, some that are not used are taken for
+/// used.
+#[inline]
+pub(super) fn used_at(now: u64) -> u32 {
+    (now >> 26) as u32 & !SINCE_IT_CAME
 }

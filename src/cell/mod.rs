@@ -78,7 +78,7 @@ pub(crate) trait Beside: Default {
 pub(crate) struct Standing {
     /// It has a token that lives, or is about to get one.
     pub(crate) alive: bool,
-    /// When it was last used.
+    /// When it was last used, or made.
     pub(crate) used: u32,
 }
 
@@ -122,6 +122,12 @@ impl<T: Beside> Cell<Rare<T>> {
 impl<S: ?Sized> Cell<S> {
     pub(crate) fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// Who has it made means to use it: while its first token is under way it must not be missed less than what has
+    /// long lain idle. For a cell that nobody else knows yet.
+    pub(crate) fn came(&self, now: Now) {
+        self.used.store(hit::used_at(now.nanos()), Ordering::Relaxed);
     }
 
     /// The token where it lives, due or not, and marks it used.

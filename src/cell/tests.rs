@@ -138,7 +138,7 @@ fn a_quiet_time_is_over_no_earlier_than_it_was_set_to_be() {
         cell.set_quiet_until(at);
         let kept = cell.quiet_until();
         assert_eq!(at == 0, kept == 0);
-        // Past 18 years it ends then, and who looks sets it again.
+        // Past 18 years it ends then, and who asks looks again.
         assert!(kept >= at.min(18 * 365 * 24 * HOUR) && kept - at.min(kept) < 140_000_000, "{at} is {kept}");
     }
 }

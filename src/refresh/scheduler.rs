@@ -231,7 +231,10 @@ impl Engine {
             return self.scheduler.look_at(cell, until);
         }
         let dead = |cell: &Entry| !cell.standing(now).alive && now.nanos() >= cell.quiet_until();
-        self.cache.remove_if(cell, dead);
+        if !self.cache.remove_if(cell, dead) {
+            // A failure is still remembered for it, or something has just begun. Once it is gone, a look does nothing.
+            self.scheduler.look_at(cell, cell.quiet_until().max(now.after(LATER).nanos()));
+        }
     }
 
     /// Takes over what parked runtimes fly in the background, since nobody else may ever ask for it: their places would

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use entra_broker::{
-    BoxFuture, Broker, Claims, Env, Error, ErrorKind, FetchContext, Fetched, Grant, Identity,
+    BoxFuture, Broker, CallOptions, Claims, Env, Error, ErrorKind, FetchContext, Fetched, Grant, Identity,
     ManagedIdentity, ManagedIdentityId, Provider, Subject, TenantId, TokenRequest, UserAssertion, UserId,
     emulator::sample,
 };
@@ -247,4 +247,35 @@ async fn claims_that_a_managed_identity_cannot_ask_for_are_not_dropped_in_silenc
     let asked = request(VAULT).claims(Claims::parse(r#"{"a":1}"#).unwrap());
     let error = world.get(broker.get_token(&asked)).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Config && error.to_string().starts_with("claims: "), "{error}");
+}
+
+/// Whichever way a caller comes, and whatever became of its entry meanwhile: the provider is given what it has to spend.
+#[tokio::test]
+async fn an_assertion_is_never_missing_from_a_fetch() {
+    let world = World::new().await;
+    let broker = world.builder().capacity(1).build(Echo("e")).unwrap();
+    let user = |text: &str| request(VAULT).subject(Subject::OnBehalfOf(UserAssertion::new(text).unwrap()));
+    let (one, other) = (user("x1"), user("x2"));
+    let (handle, mut reader) = (broker.handle(&one), broker.handle(&one).reader());
+    let expected = format!("e||obo(x1)|{}|", one.scopes());
+    let forced = CallOptions::new().force_refresh();
+    for round in 0..3 {
+        assert_eq!(world.get(handle.get()).await.unwrap().secret(), expected);
+        assert_eq!(reader.get().unwrap().secret(), expected, "in round {round}");
+        // In the last call, whoever looks has it fetched anew.
+        world.pass(secs(3_580)).await;
+        assert!(handle.peek().is_some() && reader.get().is_some() && handle.with(|_| ()).is_some());
+        settle().await;
+        assert_eq!(reader.get().unwrap().secret(), expected);
+        assert!(reader.get().unwrap().expires_on() > world.clock.now().wall() + secs(3_000));
+        // The same text again: it is refused, and so is the next one.
+        let refused = world.get(broker.get_token_with(&one, &forced)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::TokenRefused);
+        world.pass(secs(200)).await;
+        // Another one takes its place, through whatever it comes.
+        let warmed = world.run(secs(60), broker.warm(std::slice::from_ref(&other))).await;
+        assert!(warmed.is_complete() && handle.peek().is_none() && reader.get().is_none());
+        let token = world.get(broker.get_token(&other.clone())).await.unwrap();
+        assert_eq!(token.secret(), format!("e||obo(x2)|{}|", other.scopes()));
+    }
 }

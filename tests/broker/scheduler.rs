@@ -1,7 +1,10 @@
 //! What is in use stays fresh though nobody asks, what is not is let go, and all of it ends with the broker.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use entra_broker::{
-    Broker,
+    BoxFuture, Broker, Error, ErrorKind, FetchContext, Fetched, Grant, Identity, Provider, Subject,
+    TokenRequest, UserAssertion,
     emulator::{Endpoint, Fault},
 };
 use tokio::runtime::Handle;
@@ -51,6 +54,43 @@ async fn a_key_that_only_ever_failed_is_cleared_away() {
     assert_eq!(broker.metrics().entries, 1);
     world.pass(secs(400)).await;
     assert_eq!((world.requests(), broker.metrics().entries), (1, 0));
+}
+
+/// Gives a token of ten minutes once. From then on it is busy for longer than that token lives.
+#[derive(Debug, Default)]
+struct BusySince(AtomicUsize);
+
+impl Provider for BusySince {
+    fn identity(&self) -> Identity {
+        Identity::local()
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        cx: &'a FetchContext,
+        _: &'a TokenRequest,
+        _: Grant,
+    ) -> BoxFuture<'a, Result<Fetched, Error>> {
+        Box::pin(async move {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Ok(Fetched::new("tok-before-the-rush-x3", cx.clock().now(), secs(600))),
+                _ => Err(Error::new(ErrorKind::Throttled, "busy").with_retry_after(secs(300))),
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_ends_while_its_source_is_left_alone_is_cleared_away_after_that() {
+    let world = World::new().await;
+    let broker = world.builder().build(BusySince::default()).unwrap();
+    let user = request(VAULT).subject(Subject::OnBehalfOf(UserAssertion::new("an-assertion").unwrap()));
+    let first = world.get(broker.get_token(&user)).await.unwrap();
+    world.pass(secs(580)).await;
+    let again = world.get(broker.get_token(&user)).await.unwrap();
+    assert!(again.is_same(&first), "it lives, and there is no other");
+    world.pass(secs(1_000)).await;
+    assert_eq!(broker.metrics().entries, 0);
 }
 
 #[tokio::test]
