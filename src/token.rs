@@ -30,9 +30,7 @@ pub struct AccessToken(pub(crate) Arc<Token>);
 /// A token as it is lent: what [`AccessToken`] owns a share of.
 // This is what an entry of the cache swaps, times included, so that a hit follows one pointer and no more. A million of
 // them stand in a large cache: a word more is a word a viewer.
-#[repr(C)]
 pub struct Token {
-    /// First, next to the count of its owners: a hit reads both and nothing else.
     timeline: Timeline,
     text: Arc<Text>,
     header: HeaderValue,
