@@ -221,8 +221,7 @@ fn latency(latency: &Latency, form: Form) -> String {
         }
         text += &form.table(&table);
     }
-    text + "Waited: calls that were Pending when first polled. Before the last call: by a fine clock; the broker goes by a coarse one, which \
-        may be some milliseconds off, so where callers have to wait, the first of them may count here. nothing: no call at all between the two clock readings, so \
+    text + "Waited: calls that were Pending when first polled. Before the last call: by more than a tick of a coarse clock, 10 ms. nothing: no call at all between the two clock readings, so \
             what the machine does by itself to whoever runs on it.\n"
 }
 
