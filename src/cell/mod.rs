@@ -34,10 +34,10 @@ pub(crate) struct Cell<S: ?Sized> {
     current: ArcSwapOption<Token>,
     /// By which threads know the current token again. Another one with each change, even to no token.
     serial: AtomicU64,
+    /// Until when nothing is to be started for this entry: a fetch is under way, or a failure is remembered.
+    quiet_until: AtomicU64,
     /// When the entry was last used, in units of 2²⁶ ns, and with [`SINCE_IT_CAME`] whether the current token was.
     used: AtomicU32,
-    /// Until when nothing is to be started for this entry: a fetch is under way, or a failure is remembered. In ticks.
-    quiet_until: AtomicU32,
     /// Held by whoever changes the current token and its serial.
     changing: Mutex<()>,
     /// A fetch is under way.
@@ -55,14 +55,6 @@ pub(crate) type ErasedCell = Cell<dyn Any + Send>;
 
 /// Set in [`Cell::used`] where the token was used since it came.
 const SINCE_IT_CAME: u32 = 1 << 31;
-
-/// A tick is 2²⁷ ns, about 134 ms: half a word of them lasts for 18 years, and to a token's life it is nothing.
-const TICK: u32 = 27;
-
-/// Not earlier than `nanos`.
-fn ticks(nanos: u64) -> u32 {
-    u32::try_from(nanos.div_ceil(1 << TICK)).unwrap_or(u32::MAX)
-}
 
 /// What most cells have nothing of at most times: a word then.
 #[derive(Debug, Default)]
@@ -87,7 +79,7 @@ impl<S> Cell<S> {
         Self {
             current: ArcSwapOption::empty(),
             serial: AtomicU64::new(next_serial()),
-            quiet_until: AtomicU32::new(0),
+            quiet_until: AtomicU64::new(0),
             alarm: AtomicU64::new(0),
             used: AtomicU32::new(0),
             changing: Mutex::new(()),
@@ -161,11 +153,11 @@ impl<S: ?Sized> Cell<S> {
 
     #[inline]
     pub(crate) fn quiet_until(&self) -> u64 {
-        u64::from(self.quiet_until.load(Ordering::Relaxed)) << TICK
+        self.quiet_until.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_quiet_until(&self, until: u64) {
-        self.quiet_until.store(ticks(until), Ordering::Relaxed);
+        self.quiet_until.store(until, Ordering::Relaxed);
     }
 
     pub(crate) fn alarm(&self) -> u64 {

@@ -130,15 +130,3 @@ fn a_million_of_them_cost_no_word_too_much() {
     // Two counts of owners come before each.
     assert_eq!((size_of::<Cell<Rare<()>>>(), size_of::<Token>()), (88, 88));
 }
-
-#[test]
-fn a_quiet_time_is_over_no_earlier_than_it_was_set_to_be() {
-    let cell = cell();
-    for at in [0, 1, HOUR, HOUR + 1, 100 * 365 * 24 * HOUR, u64::MAX] {
-        cell.set_quiet_until(at);
-        let kept = cell.quiet_until();
-        assert_eq!(at == 0, kept == 0);
-        // Past 18 years it ends then, and who asks looks again.
-        assert!(kept >= at.min(18 * 365 * 24 * HOUR) && kept - at.min(kept) < 140_000_000, "{at} is {kept}");
-    }
-}

@@ -23,7 +23,7 @@ impl View {
     ///
     /// This is as strict as [`Cell::take`]: Acquire pairs with the Release with which a token that is refused, replaced
     /// or evicted takes its serial along, and a look is never good beyond the time at which the token is due, or, where
-    /// it is being refreshed, its last call.
+    /// it is being refreshed, its last call. Only that a refresh ended without a token it may learn one look later.
     #[inline]
     pub(crate) fn is_good<S: ?Sized>(&self, cell: &Cell<S>, now: Now) -> bool {
         now.nanos() < self.until && cell.serial.load(Ordering::Acquire) == self.serial
