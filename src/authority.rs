@@ -126,6 +126,36 @@ impl Authority {
         }
     }
 
+    /// The endpoint of one region of this cloud, for app tokens.
+    ///
+    /// # Errors
+    /// `Config` where it is no name of a region, or the authority is none of Azure's clouds.
+    pub(crate) fn regional(&self, region: &str) -> Result<Self, Error> {
+        // As MSAL has it: `^[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$`, one label of a host name.
+        let bytes = region.as_bytes();
+        let named = bytes.len() <= 63
+            && bytes.first().is_some_and(u8::is_ascii_lowercase)
+            && bytes.last().is_some_and(|last| *last != b'-')
+            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
+        if !named {
+            return Err(Error::config("region: expected the name of a region of Azure such as westeurope")
+                .with_advice(
+                    "Write it as `az account list-locations` does, in lower case and without blanks.",
+                ));
+        }
+        let host = match self.0 {
+            Cloud::Public => "login.microsoft.com",
+            Cloud::UsGovernment => "login.microsoftonline.us",
+            Cloud::China => "login.partner.microsoftonline.cn",
+            Cloud::Custom(_) => {
+                return Err(Error::config(format!("region: {self} has no regional endpoints"))
+                    .with_advice("Azure's own clouds have them. Leave the region out elsewhere."));
+            }
+        };
+        let origin = format!("https://{region}.{host}").into();
+        Ok(Self(Cloud::Custom(Arc::new(Custom { origin, loopback: false }))))
+    }
+
     /// The URL of `path` in a tenant. Origin and tenant were checked when they were read, so it is always one.
     pub(crate) fn endpoint(&self, tenant: &TenantId, path: &'static str) -> String {
         format!("{}/{tenant}/{path}", self.origin())

@@ -65,6 +65,16 @@ impl Claims {
         Self(Arc::new(Inner { text, members }))
     }
 
+    /// What a client can do, as the token service wants to hear it; `None` where that is nothing.
+    pub(crate) fn capabilities<'a>(capabilities: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let values: Vec<_> = capabilities.into_iter().map(Value::from).collect();
+        let claims = serde_json::json!({ "access_token": { "xms_cc": { "values": values } } });
+        match claims {
+            Value::Object(members) if !values.is_empty() => Some(Self::from_members(members)),
+            _ => None,
+        }
+    }
+
     /// Both together: objects are merged member by member, arrays named `values` are united, and where the two
     /// contradict each other, `other` wins.
     #[must_use]

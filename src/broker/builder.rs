@@ -9,7 +9,7 @@ use crate::{
     error::{Blame, ErrorKind},
     fetched::Fetched,
     http::{HttpTransport, Transport},
-    provider::FetchContext,
+    provider::{FetchContext, Trail},
     refresh::{Alone, Engine, Fetch, Job, Parts},
     sync::Arc,
     tenant::TenantId,
@@ -223,6 +223,8 @@ fn fetch(
                 previous,
                 gate,
                 random,
+                in_chain: false,
+                trail: Trail::default(),
             };
             let fetched = provider.fetch(&cx, &request, grant).await?;
             check_tenant(&fetched, request.requested_tenant().or(home.as_ref()))?;

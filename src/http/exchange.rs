@@ -78,7 +78,7 @@ impl Exchange<'_> {
         if pool == Pool::TokenService {
             identify(&mut request);
         }
-        let host = host(request.uri());
+        let host = shown_host(request.uri());
         let mut attempts = 0;
         loop {
             let sent = self.clock.now();
@@ -170,7 +170,7 @@ impl Ended {
 }
 
 /// Host and, where it is not the usual one, port; nothing else of a URL may be shown.
-fn host(uri: &http::Uri) -> String {
+pub(crate) fn shown_host(uri: &http::Uri) -> String {
     match (uri.host(), uri.port_u16()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (host, _) => host.unwrap_or("an unnamed host").to_owned(),
@@ -186,8 +186,8 @@ fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
 }
 
-/// One id for all attempts of an exchange: to the service they are one request.
-fn identify(request: &mut http::Request<Bytes>) {
+/// One id for all attempts of an exchange: to the service they are one request. A request that has one keeps it.
+pub(crate) fn identify(request: &mut http::Request<Bytes>) -> Option<String> {
     let headers = request.headers_mut();
     if let http::header::Entry::Vacant(entry) = headers.entry(CLIENT_REQUEST_ID)
         && let Ok(id) = HeaderValue::from_str(&guid(fastrand::u128(..)))
@@ -195,6 +195,7 @@ fn identify(request: &mut http::Request<Bytes>) {
         entry.insert(id);
     }
     headers.entry(RETURN_CLIENT_REQUEST_ID).or_insert(HeaderValue::from_static("true"));
+    headers.get(CLIENT_REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned)
 }
 
 /// A version 4 GUID of these bits. It names a request in logs and has to be neither secret nor unguessable.
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn of_a_url_only_the_host_is_shown() {
-        let shown = |uri: &str| host(&uri.parse().unwrap());
+        let shown = |uri: &str| shown_host(&uri.parse().unwrap());
         assert_eq!(shown("https://login.example/tenant?secret=1"), "login.example");
         assert_eq!(shown("https://user:secret@login.example:8443/"), "login.example:8443");
         assert_eq!(shown("http://[::1]:80/"), "[::1]:80");

@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 pub use error::{TransportError, TransportErrorKind};
 pub use exchange::Answer;
-pub(crate) use exchange::{ANSWER_LIMIT, ATTEMPT_TIMEOUT, Exchange};
+pub(crate) use exchange::{ANSWER_LIMIT, ATTEMPT_TIMEOUT, Exchange, identify, shown_host};
 pub use reqwest_transport::{HttpTransport, HttpTransportBuilder};
 pub use retry::RetryPolicy;
 

@@ -4,9 +4,10 @@ use std::fmt;
 
 use http::{Request, header::CONTENT_TYPE};
 
-use super::{FetchContext, Provider};
+use super::{ClientAuth, ClientCredential, CredentialRequest, FetchContext, Provider};
 use crate::{
-    Authority, BoxFuture, Claims, ClientId, Error, Fetched, Grant, Identity, Secret, TenantId, TokenRequest,
+    Authority, BoxFuture, Claims, ClientId, Env, Error, Fetched, Grant, Identity, ScopeSet, Secret, TenantId,
+    TokenRequest,
     error::ErrorKind,
     http::{Pool, RetryPolicy},
     wire::{
@@ -14,14 +15,6 @@ use crate::{
         token::{Asked, parse_token_answer},
     },
 };
-
-/// How an application proves who it is.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum ClientAuth {
-    /// By a client secret: its value, not its id.
-    Secret(Secret),
-}
 
 /// An application with a credential: it answers every grant that such an application can.
 ///
@@ -44,6 +37,9 @@ pub struct ConfidentialClient {
     tenant: TenantId,
     client_id: ClientId,
     auth: ClientAuth,
+    /// Asked before the authority.
+    regional: Option<Authority>,
+    capabilities: Option<Claims>,
 }
 
 /// The shorthand for a [`ConfidentialClient`] with a secret.
@@ -88,13 +84,54 @@ impl ConfidentialClient {
     pub fn new(tenant: &str, client_id: &str, auth: ClientAuth) -> Result<Self, Error> {
         let (tenant, client_id) = (TenantId::parse(tenant)?, ClientId::parse(client_id)?);
         auth.check()?;
-        Ok(Self { authority: Authority::public(), tenant, client_id, auth })
+        Ok(Self {
+            authority: Authority::public(),
+            tenant,
+            client_id,
+            auth,
+            regional: None,
+            capabilities: None,
+        })
     }
 
-    /// In another cloud, or at a stand-in for one.
+    /// In another cloud, or at a stand-in for one. A [region](Self::region) is chosen after it.
     #[must_use]
     pub fn authority(mut self, authority: Authority) -> Self {
         self.authority = authority;
+        self.regional = None;
+        self
+    }
+
+    /// Asks a regional endpoint first, for app tokens: `{region}.login.microsoft.com` in the public cloud. Closer to what
+    /// runs in that region, and not touched by trouble elsewhere; where it cannot be reached, the global endpoint is asked.
+    ///
+    /// # Errors
+    ///
+    /// `Config` where it is not the name of a region such as `westeurope`, or the authority is none of Azure's clouds.
+    pub fn region(mut self, region: &str) -> Result<Self, Error> {
+        self.regional = Some(self.authority.regional(region)?);
+        Ok(self)
+    }
+
+    /// The [region](Self::region) of the variable `REGION_NAME`, which Azure's platforms set; the global endpoint where it
+    /// is not set.
+    ///
+    /// # Errors
+    ///
+    /// As [`region`](Self::region).
+    pub fn region_from_env(self, env: &Env) -> Result<Self, Error> {
+        match env.get("REGION_NAME")? {
+            Some(region) => self.region(&region.replace(' ', "").to_ascii_lowercase()),
+            None => Ok(self),
+        }
+    }
+
+    /// What the program that uses the tokens can do, such as `cp1`: it takes claims challenges, and passes them on with
+    /// [`CallOptions::challenge`](crate::CallOptions::challenge). Sent with each request. Resources then give out tokens of
+    /// up to 28 h, and end them early where they have to.
+    #[must_use]
+    pub fn capabilities<'a>(mut self, capabilities: impl IntoIterator<Item = &'a str>) -> Self {
+        self.capabilities = Claims::capabilities(capabilities);
         self
     }
 
@@ -116,36 +153,87 @@ impl ConfidentialClient {
             Grant::App => request.scopes().for_app()?,
             _ => request.scopes().clone(),
         };
-        let form = match &grant {
-            Grant::App => TokenForm::client_credentials(&self.client_id, &scopes),
-            Grant::Refresh(token) => TokenForm::refresh(&self.client_id, token, &scopes),
-            Grant::OnBehalfOf(assertion) => TokenForm::on_behalf_of(&self.client_id, assertion, &scopes),
+        // The tenant's own endpoint, whichever is asked: a regional one stands in for it.
+        let audience = self.authority.token_endpoint(tenant);
+        let asked = CredentialRequest {
+            authority: &self.authority,
+            tenant,
+            client_id: &self.client_id,
+            audience: &audience,
         };
-        let claims = claims(request, cx);
-        let form = match &self.auth {
-            ClientAuth::Secret(secret) => form.with_secret(secret),
+        let credential = self.auth.credential(cx, &asked).await?;
+        let claims = self.claims(request, cx);
+        let question = Question { tenant, scopes: &scopes, claims: claims.as_ref(), grant: &grant };
+        let error = match self.exchange(cx, &question, &credential).await {
+            Ok(fetched) => return Ok(fetched),
+            Err(error) => error,
+        };
+        match self.auth.another(cx, &asked, &credential, &error).await {
+            // A refresh token that was sent may be spent, whatever the answer.
+            Some(another) if !matches!(grant, Grant::Refresh(_)) => {
+                self.exchange(cx, &question, &another).await
+            }
+            _ => Err(error),
         }
-        .with_claims(claims.as_ref());
+    }
 
-        let http = Request::post(self.authority.token_endpoint(tenant))
-            .header(CONTENT_TYPE, FORM_CONTENT_TYPE)
-            .body(form.into_bytes())
-            // Authority and tenant were parsed: nothing in them can fail to be a URI.
-            .map_err(|error| Error::config("authority: its token endpoint is no URL").with_source(error))?;
-        let policy = match grant {
+    /// At the regional endpoint where there is one, and at the global one where that cannot be reached.
+    async fn exchange(
+        &self,
+        cx: &FetchContext,
+        question: &Question<'_>,
+        credential: &ClientCredential,
+    ) -> Result<Fetched, Error> {
+        if let (Some(regional), Grant::App) = (&self.regional, question.grant) {
+            match self.post(cx, regional, RetryPolicy::none(), question, credential).await {
+                Err(error) if is_unreachable(&error) => {
+                    tracing::debug!(%error, endpoint = %regional, "regional endpoint passed over");
+                }
+                ended => return ended,
+            }
+        }
+        let policy = match question.grant {
             // It may rotate: one that was sent may be spent.
             Grant::Refresh(_) => RetryPolicy::token_service().unless_sent(),
             _ => RetryPolicy::token_service(),
         };
+        self.post(cx, &self.authority, policy, question, credential).await
+    }
+
+    async fn post(
+        &self,
+        cx: &FetchContext,
+        authority: &Authority,
+        policy: RetryPolicy,
+        question: &Question<'_>,
+        credential: &ClientCredential,
+    ) -> Result<Fetched, Error> {
+        let Question { tenant, scopes, claims, grant } = *question;
+        let form = match grant {
+            Grant::App => TokenForm::client_credentials(&self.client_id, scopes),
+            Grant::Refresh(token) => TokenForm::refresh(&self.client_id, token, scopes),
+            Grant::OnBehalfOf(assertion) => TokenForm::on_behalf_of(&self.client_id, assertion, scopes),
+        };
+        let form = match credential {
+            ClientCredential::Secret(secret) => form.with_secret(secret),
+            ClientCredential::Assertion(assertion) => form.with_assertion(assertion),
+        }
+        .with_claims(claims);
+
+        let http = Request::post(authority.token_endpoint(tenant))
+            .header(CONTENT_TYPE, FORM_CONTENT_TYPE)
+            .body(form.into_bytes())
+            // Authority and tenant were parsed: nothing in them can fail to be a URI.
+            .map_err(|error| Error::config("authority: its token endpoint is no URL").with_source(error))?;
         let answer = cx.send(Pool::TokenService, http, &policy).await?;
 
         let (parts, body) = answer.response.into_parts();
         let asked = Asked {
             what: "the token service",
-            authority: &self.authority,
+            authority,
             tenant,
             client_id: &self.client_id,
-            scopes: &scopes,
+            scopes,
             for_user: !matches!(grant, Grant::App),
             sent: answer.sent.wall(),
             now: cx.clock().now().wall(),
@@ -153,32 +241,34 @@ impl ConfidentialClient {
         let token = parse_token_answer(parts.status.as_u16(), &parts.headers, &body, &asked)?;
         Ok(token.into_fetched(answer.sent))
     }
-}
 
-/// The request's own claims, with what a resource demanded on top.
-fn claims(request: &TokenRequest, cx: &FetchContext) -> Option<Claims> {
-    match (request.requested_claims(), cx.challenge()) {
-        (Some(stable), Some(challenge)) => Some(stable.merge(challenge)),
-        (stable, challenge) => stable.or(challenge).cloned(),
+    /// What the program can do, the request's own claims, and what a resource demanded on top.
+    fn claims(&self, request: &TokenRequest, cx: &FetchContext) -> Option<Claims> {
+        let all = [self.capabilities.as_ref(), request.requested_claims(), cx.challenge()];
+        all.into_iter().flatten().cloned().reduce(|all, more| all.merge(&more))
     }
 }
 
-impl ClientAuth {
-    fn check(&self) -> Result<(), Error> {
-        let Self::Secret(secret) = self;
-        let text = secret.expose();
-        if text.is_empty() || text != text.trim() || text.chars().any(char::is_control) {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "client secret: expected the secret's value, without blanks or line ends around it",
-            )
-            .with_advice("Look for a trailing newline in the file or variable that it was read from."));
-        }
-        Ok(())
-    }
+/// What is asked of the token service, whichever endpoint and credential it is asked with.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    tenant: &'a TenantId,
+    scopes: &'a ScopeSet,
+    claims: Option<&'a Claims>,
+    grant: &'a Grant,
+}
+
+/// Where an endpoint cannot be reached or does not work. Refused is refused everywhere.
+fn is_unreachable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Protocol)
+        && error.held_for().is_none()
 }
 
 impl Provider for ConfidentialClient {
+    fn name(&self) -> &'static str {
+        self.auth.name()
+    }
+
     fn identity(&self) -> Identity {
         Identity::local()
             .with_authority(self.authority.clone())

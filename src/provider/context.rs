@@ -5,10 +5,13 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::{
-    AccessToken, Claims, Clock, Error, ErrorKind, Now, Reason,
+    AccessToken, BoxFuture, Claims, Clock, Error, ErrorKind, Now, Reason,
     error::Blame,
-    http::{ANSWER_LIMIT, ATTEMPT_TIMEOUT, Answer, Exchange, Pool, RetryPolicy, Transport},
-    sync::Arc,
+    http::{
+        ANSWER_LIMIT, ATTEMPT_TIMEOUT, Answer, Exchange, Pool, RetryPolicy, Transport, TransportError,
+        identify, shown_host,
+    },
+    sync::{Arc, Mutex, OnceLock},
 };
 
 /// Asked before anything is sent.
@@ -25,6 +28,23 @@ pub struct FetchContext {
     pub(crate) previous: Option<AccessToken>,
     pub(crate) gate: Gate,
     pub(crate) random: Arc<dyn Fn() -> f64 + Send + Sync>,
+    pub(crate) in_chain: bool,
+    pub(crate) trail: Trail,
+}
+
+/// What was sent in one fetch, in order. Clones write to one list.
+pub(crate) type Trail = Arc<Mutex<Vec<Exchanged>>>;
+
+/// One request that was sent, however many attempts it took, and what is known of its answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Exchanged {
+    pub(crate) pool: Pool,
+    pub(crate) host: String,
+    /// None where there was no answer.
+    pub(crate) status: Option<u16>,
+    /// Under which the token service has it in its logs.
+    pub(crate) correlation_id: Option<String>,
+    pub(crate) trace_id: Option<String>,
 }
 
 impl FetchContext {
@@ -42,11 +62,12 @@ impl FetchContext {
     pub async fn send(
         &self,
         pool: Pool,
-        request: http::Request<Bytes>,
+        mut request: http::Request<Bytes>,
         policy: &RetryPolicy,
     ) -> Result<Answer, Error> {
+        let noting = Noting::new(self, pool, &mut request);
         let exchange = Exchange {
-            transport: &*self.transport,
+            transport: &noting,
             clock: &self.clock,
             policy,
             deadline: self.deadline,
@@ -55,7 +76,11 @@ impl FetchContext {
             random: &*self.random,
             gate: &*self.gate,
         };
-        exchange.run(pool, request).await
+        let ended = exchange.run(pool, request).await;
+        if let Ok(answer) = &ended {
+            noting.answered(&answer.response);
+        }
+        ended
     }
 
     /// Runs what blocks, such as reading a file, where it stalls no other task. The fetch's deadline bounds how long
@@ -82,6 +107,27 @@ impl FetchContext {
                 Err(Error::new(ErrorKind::Timeout, "blocking work of a provider took longer than the fetch may"))
             }
         }
+    }
+
+    /// The same for a link of a chain that has not worked yet.
+    pub(crate) fn for_link(&self) -> Self {
+        Self {
+            transport: Arc::clone(&self.transport),
+            clock: self.clock.clone(),
+            challenge: self.challenge.clone(),
+            previous: self.previous.clone(),
+            gate: Arc::clone(&self.gate),
+            random: Arc::clone(&self.random),
+            trail: Arc::clone(&self.trail),
+            in_chain: true,
+            ..*self
+        }
+    }
+
+    /// True in a chain, for a link that has not worked yet: find out quickly whether this provider is available here, and
+    /// say `NotAvailable` where it is not.
+    pub fn is_probe(&self) -> bool {
+        self.in_chain
     }
 
     /// Where the time comes from.
@@ -122,5 +168,53 @@ impl fmt::Debug for FetchContext {
             .field("deadline", &self.deadline)
             .field("challenge", &self.challenge)
             .finish_non_exhaustive()
+    }
+}
+
+/// The transport of one exchange, which notes down that something was sent.
+#[derive(Debug)]
+struct Noting {
+    transport: Arc<dyn Transport>,
+    trail: Trail,
+    exchanged: Exchanged,
+    /// The place in the trail. None before the first attempt.
+    noted: OnceLock<usize>,
+}
+
+impl Noting {
+    fn new(cx: &FetchContext, pool: Pool, request: &mut http::Request<Bytes>) -> Self {
+        let correlation_id = (pool == Pool::TokenService).then(|| identify(request)).flatten();
+        let host = shown_host(request.uri());
+        Self {
+            transport: Arc::clone(&cx.transport),
+            trail: Arc::clone(&cx.trail),
+            exchanged: Exchanged { pool, host, status: None, correlation_id, trace_id: None },
+            noted: OnceLock::new(),
+        }
+    }
+
+    fn answered(&self, response: &http::Response<Bytes>) {
+        let Some(at) = self.noted.get() else { return };
+        if let Some(exchanged) = self.trail.lock().get_mut(*at) {
+            exchanged.status = Some(response.status().as_u16());
+            let id = response.headers().get("x-ms-request-id").and_then(|id| id.to_str().ok());
+            exchanged.trace_id = id.filter(|id| id.len() <= 64).map(str::to_owned);
+        }
+    }
+}
+
+impl Transport for Noting {
+    fn send<'a>(
+        &'a self,
+        pool: Pool,
+        request: http::Request<Bytes>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<http::Response<Bytes>, TransportError>> {
+        self.noted.get_or_init(|| {
+            let mut trail = self.trail.lock();
+            trail.push(self.exchanged.clone());
+            trail.len() - 1
+        });
+        self.transport.send(pool, request, limit)
     }
 }

@@ -39,6 +39,10 @@ impl StaticToken {
 }
 
 impl Provider for StaticToken {
+    fn name(&self) -> &'static str {
+        "static-token"
+    }
+
     fn identity(&self) -> Identity {
         Identity::local()
     }

@@ -2,13 +2,17 @@
 
 mod confidential_client;
 mod context;
+mod credential;
+mod file;
 mod fixed;
 mod managed_identity;
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
-pub use confidential_client::{ClientAuth, ClientSecret, ConfidentialClient};
+pub use confidential_client::{ClientSecret, ConfidentialClient};
 pub use context::FetchContext;
+pub(crate) use context::{Exchanged, Trail};
+pub use credential::{ClientAuth, ClientCredential, CredentialRequest, CredentialSource};
 pub use fixed::{FnProvider, StaticToken};
 pub use managed_identity::ManagedIdentity;
 
@@ -26,6 +30,11 @@ use crate::{BoxFuture, Error, Fetched, Grant, Identity, TokenRequest};
 /// The future of `fetch` may be dropped at any await. It then must not have changed anything but what the service
 /// keeps.
 pub trait Provider: Debug + Send + Sync + 'static {
+    /// What kind of provider it is, as audit records and logs name it: `client-secret`, `managed-identity`.
+    fn name(&self) -> &'static str {
+        "custom"
+    }
+
     /// Who asks. Said once, when the broker is built.
     fn identity(&self) -> Identity;
 
@@ -54,6 +63,10 @@ pub trait Provider: Debug + Send + Sync + 'static {
 macro_rules! forward {
     ($pointer:ident) => {
         impl<P: Provider + ?Sized> Provider for $pointer<P> {
+            fn name(&self) -> &'static str {
+                (**self).name()
+            }
+
             fn identity(&self) -> Identity {
                 (**self).identity()
             }

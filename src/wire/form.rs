@@ -47,6 +47,12 @@ impl<'a> TokenForm<'a> {
         self.with("client_secret", secret.expose())
     }
 
+    /// Adds an assertion in the secret's stead.
+    pub(crate) fn with_assertion(self, assertion: &'a Secret) -> Self {
+        self.with("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+            .with("client_assertion", assertion.expose())
+    }
+
     /// Adds the claims that the token has to say or to prove.
     pub(crate) fn with_claims(self, claims: Option<&'a Claims>) -> Self {
         match claims {

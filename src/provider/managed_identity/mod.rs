@@ -117,6 +117,10 @@ impl ManagedIdentityId {
 }
 
 impl Provider for ManagedIdentity {
+    fn name(&self) -> &'static str {
+        "managed-identity"
+    }
+
     /// A user-assigned identity is named by its id. Which one is system-assigned, the machine decides: its tokens never
     /// leave the process.
     fn identity(&self) -> Identity {

@@ -1,0 +1,141 @@
+//! Files that hold a credential: small, regular, and read in bounded time whatever stands at their path.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use crate::{Error, Secret, error::ErrorKind};
+
+/// The bytes of a regular file of at most `limit` bytes. `what` names the file in errors, as the subject of a sentence
+/// such as `the federated token file`. It blocks: call it through [`FetchContext::blocking`](super::FetchContext::blocking),
+/// or at construction.
+///
+/// # Errors
+///
+/// `Config` where it is missing, unreadable, empty, too large or no regular file: a directory, a device, a pipe that would
+/// be waited at for ever.
+pub(super) fn read(what: &str, path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let file = open(path).map_err(|error| unreadable(what, path, error))?;
+    read_open(what, path, &file, limit)
+}
+
+/// As [`read`], where the path leads somebody else's choice: the file has to lie in `dir` once all links are followed.
+///
+/// # Errors
+///
+/// As [`read`], and `Config` where it lies elsewhere.
+pub(super) fn read_within(
+    what: &str,
+    path: &Path,
+    dir: &Path,
+    limit: usize,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let canonical = |path: &Path| path.canonicalize().map_err(|error| unreadable(what, path, error));
+    let (real, dir) = (canonical(path)?, canonical(dir)?);
+    if !real.starts_with(&dir) {
+        return Err(Error::config(format!("{what} {} does not lie in {}", shown(path), shown(&dir)))
+            .with_advice(
+                "Nothing was read. Where the path is not yours, something pretends to be the platform.",
+            ));
+    }
+    read(what, &real, limit)
+}
+
+/// As [`read`], for text that is a secret by itself: UTF-8, without a byte-order mark and the blanks around it.
+///
+/// # Errors
+///
+/// As [`read`], and `Config` where it is not UTF-8 or blank.
+pub(super) fn read_secret(what: &str, path: &Path, limit: usize) -> Result<Secret, Error> {
+    let bytes = read(what, path, limit)?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Error::config(format!("{what} {} is not UTF-8 text", shown(path))))?;
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.is_empty() {
+        return Err(empty(what, path));
+    }
+    Ok(Secret::new(text))
+}
+
+fn read_open(what: &str, path: &Path, file: &File, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let metadata = file.metadata().map_err(|error| unreadable(what, path, error))?;
+    if !metadata.is_file() {
+        let is = if metadata.is_dir() { "a directory" } else { "a device or a pipe" };
+        return Err(Error::config(format!("{what} {} is {is}, not a file", shown(path))));
+    }
+    let too_large = || {
+        Error::config(format!("{what} {} is larger than {limit} bytes, so it is something else", shown(path)))
+    };
+    if metadata.len() > limit as u64 {
+        return Err(too_large());
+    }
+    // All of it at once: a vector that grows leaves copies of a secret behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit.min(metadata.len() as usize) + 1));
+    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(what, path, error))?;
+    match bytes.len() {
+        0 => Err(empty(what, path)),
+        length if length > limit => Err(too_large()),
+        _ => Ok(bytes),
+    }
+}
+
+/// Without waiting: to open a pipe that nobody writes to takes for ever.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    }
+    #[cfg(not(target_os = "linux"))]
+    if !std::fs::metadata(path)?.is_file() && !std::fs::metadata(path)?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    options.open(path)
+}
+
+fn unreadable(what: &str, path: &Path, error: io::Error) -> Error {
+    let message = match error.kind() {
+        io::ErrorKind::NotFound => format!("{what} {} does not exist", shown(path)),
+        io::ErrorKind::PermissionDenied => format!("{what} {} may not be read by this process", shown(path)),
+        _ => format!("{what} {} cannot be read", shown(path)),
+    };
+    Error::new(ErrorKind::Config, message).with_source(error)
+}
+
+fn empty(what: &str, path: &Path) -> Error {
+    Error::config(format!("{what} {} is empty", shown(path))).with_advice(
+        "Whatever writes it may be in the middle of doing so: it is read again at the next request.",
+    )
+}
+
+/// A path is the user's own text: shown, escaped and cut.
+fn shown(path: &Path) -> String {
+    crate::text::Quoted(&path.to_string_lossy()).to_string()
+}
+
+/// When and how large a file is, to tell whether it has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stamp {
+    modified: Option<std::time::SystemTime>,
+    length: u64,
+    /// Where a link leads: a mounted secret is replaced by turning one around.
+    real: Option<PathBuf>,
+}
+
+impl Stamp {
+    /// None where there is no such file.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self {
+            modified: metadata.modified().ok(),
+            length: metadata.len(),
+            real: path.canonicalize().ok(),
+        })
+    }
+}
