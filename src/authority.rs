@@ -161,7 +161,7 @@ impl Authority {
         format!("{}/{tenant}/{path}", self.origin())
     }
 
-    /// Where an administrator of `tenant` consents to an application.
+    /// Where an administrator of `tenant` consents to an application, which says by itself where it goes on.
     pub(crate) fn admin_consent(&self, tenant: &TenantId, client_id: &ClientId) -> String {
         // `common` and `consumers` have no administrator; `organizations` leads to whichever tenant signs in.
         let tenant = if tenant.is_multi_tenant_alias() { "organizations" } else { tenant.as_str() };

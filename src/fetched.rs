@@ -61,6 +61,8 @@ pub struct Fetched {
     pub(crate) scopes: Option<ScopeSet>,
     pub(crate) refresh_token: Option<Secret>,
     pub(crate) account: Option<Box<str>>,
+    /// In a chain: which of its providers it is from.
+    pub(crate) provider: Option<&'static str>,
 }
 
 impl Fetched {
@@ -75,6 +77,7 @@ impl Fetched {
             scopes: None,
             refresh_token: None,
             account: None,
+            provider: None,
         }
     }
 

@@ -69,7 +69,10 @@ pub use self::http::{
     TransportErrorKind,
 };
 pub use authority::{Authority, DangerousAuthority};
-pub use broker::{Broker, Builder, GetToken, Handle, HandleGet, Metrics, Reader, Warmed};
+pub use broker::{
+    Audit, AuditBuilder, AuditCalls, AuditEvent, AuditOutcome, AuditRecord, AuditSink, Broker, Builder,
+    GetToken, Handle, HandleGet, JsonLines, Metrics, Reader, TenantCheck, TenantStanding, Warmed,
+};
 pub use claims::Claims;
 pub use client_id::ClientId;
 pub use clock::{Clock, ManualClock, Now, Sleep};

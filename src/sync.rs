@@ -12,7 +12,7 @@ pub(crate) use std::{
 };
 
 pub(crate) use arc_swap::ArcSwapOption;
-pub(crate) use parking_lot::{Mutex, RwLock};
+pub(crate) use parking_lot::{Condvar, Mutex, RwLock};
 pub(crate) use tokio::{
     runtime::Handle,
     select,

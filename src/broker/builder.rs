@@ -2,14 +2,11 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Broker, Shell, Spellings, Tenants, next_id};
+use super::{Audit, Broker, Shell, Spellings, Tenants, audit::Who, next_id, source::Source};
 use crate::{
     Clock, Error, Identity, Provider,
     env::Env,
-    error::{Blame, ErrorKind},
-    fetched::Fetched,
     http::{HttpTransport, Transport},
-    provider::{FetchContext, Trail},
     refresh::{Alone, Engine, Fetch, Job, Parts},
     sync::Arc,
     tenant::TenantId,
@@ -55,6 +52,7 @@ pub struct Builder {
     roots: Vec<Vec<u8>>,
     env: Env,
     seed: Option<u64>,
+    audit: Option<Audit>,
 }
 
 impl Builder {
@@ -70,6 +68,7 @@ impl Builder {
             roots: Vec::new(),
             env: Env::process(),
             seed: None,
+            audit: None,
         }
     }
 
@@ -143,6 +142,12 @@ impl Builder {
         self
     }
 
+    /// Records who asked for what, when, from where it was answered and with which outcome. Default: nothing is recorded.
+    pub fn audit(mut self, audit: Audit) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
     /// The broker. Nothing is sent and nothing is spawned before it is first used, so no runtime is needed here.
     ///
     /// # Errors
@@ -164,11 +169,19 @@ impl Builder {
             None => Arc::new(usual_transport(&self.env, &self.roots)?),
         };
         let budget = provider.budget();
+        let source = Arc::new(Source {
+            who: Who::new(provider.name(), &identity),
+            provider: Box::new(provider),
+            home: identity.tenant().cloned(),
+            transport,
+            clock: self.clock.clone(),
+            audit: self.audit.clone(),
+        });
         let engine = Engine::new(Parts {
             clock: self.clock.clone(),
             capacity: self.capacity,
             background: self.background_fetches,
-            fetch: fetch(Arc::new(provider), identity.tenant().cloned(), transport, self.clock.clone()),
+            fetch: source.as_fetch(),
             grants: Arc::new(Alone),
             shared: Arc::new(Alone),
             budget,
@@ -182,6 +195,8 @@ impl Builder {
             tenants: self.tenants,
             timeout: self.timeout,
             spellings: Spellings::new(),
+            calls: self.audit.filter(Audit::wants_hits),
+            source,
         })))
     }
 }
@@ -199,56 +214,6 @@ fn usual_transport(env: &Env, roots: &[Vec<u8>]) -> Result<HttpTransport, Error>
         builder = builder.root_certificates_pem(pem)?;
     }
     builder.build()
-}
-
-/// The provider as the engine knows it: a closure. `home` is its own tenant.
-fn fetch(
-    provider: Arc<dyn Provider>,
-    home: Option<TenantId>,
-    transport: Arc<dyn Transport>,
-    clock: Clock,
-) -> Fetch {
-    Arc::new(move |job: Job| {
-        let (provider, transport, clock) = (Arc::clone(&provider), Arc::clone(&transport), clock.clone());
-        let home = home.clone();
-        Box::pin(async move {
-            let Job { request, grant, reason, attended, challenge, previous, deadline, gate, random } = job;
-            let cx = FetchContext {
-                transport,
-                clock,
-                deadline,
-                reason,
-                attended,
-                challenge,
-                previous,
-                gate,
-                random,
-                in_chain: false,
-                trail: Trail::default(),
-            };
-            let fetched = provider.fetch(&cx, &request, grant).await?;
-            check_tenant(&fetched, request.requested_tenant().or(home.as_ref()))?;
-            Ok(fetched)
-        })
-    })
-}
-
-/// A token that says that it is another tenant's is nobody's: one customer would be given what is another's. Only where
-/// both name the tenant by its GUID; see [`jwt::tenant`] for what this is not.
-fn check_tenant(fetched: &Fetched, asked: Option<&TenantId>) -> Result<(), Error> {
-    let Some(asked) = asked.and_then(|tenant| guid(tenant.as_str())) else { return Ok(()) };
-    match jwt::tenant(fetched.token.expose()) {
-        Some(came) if came != asked => Err(Error::new(
-            ErrorKind::Protocol,
-            format!("a token of tenant {came} came back where one of tenant {asked} was asked for"),
-        )
-        .with_blame(Blame::Program)
-        .with_advice(
-            "A provider of your own has to heed the tenant of the request it is given. Where the provider is none of \
-             yours, something between here and the service answers with what it remembers.",
-        )),
-        _ => Ok(()),
-    }
 }
 
 impl fmt::Debug for Builder {

@@ -4,6 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use super::Broker;
@@ -13,7 +14,6 @@ use crate::{
     error::Error,
     refresh::{Ask, Entry, Patience, Step},
     request::{Asked, CallOptions},
-    subject::Subject,
     sync::Arc,
     token::AccessToken,
 };
@@ -48,19 +48,43 @@ impl<'a> GetToken<'a> {
     fn miss(&mut self, now: Now, cx: &mut Context<'_>) -> Poll<Result<AccessToken, Error>> {
         let cell = match self.broker.0.cell(self.asked, now) {
             Ok(cell) => cell,
-            Err(error) => return Poll::Ready(Err(error)),
+            Err(error) => return self.answered(Err(error)),
         };
         // A request that was made for this call finds its entry here, and its token as others do.
         if self.is_plain()
             && let Some(token) = cell.take(now)
         {
-            self.broker.0.engine.counters.hit();
+            self.broker.0.hit(self.asked, self.label(), &token, now);
             return Poll::Ready(Ok(AccessToken(token)));
         }
-        match self.broker.ask(cell, now, self.asked.subject(), self.options) {
-            Ok(result) => Poll::Ready(result),
-            Err(waiting) => self.waiting.insert(waiting).as_mut().poll(cx),
+        let ask = Ask {
+            subject: self.asked.subject(),
+            challenge: self.options.and_then(CallOptions::get_challenge),
+            label: self.label(),
+        };
+        match self.broker.ask(cell, now, ask, self.options.and_then(CallOptions::get_timeout)) {
+            Ok(result) => self.answered(result),
+            Err(waiting) => {
+                self.waiting = Some(waiting);
+                self.wait(cx)
+            }
         }
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<AccessToken, Error>> {
+        match self.waiting.as_mut().map(|waiting| waiting.as_mut().poll(cx)) {
+            Some(Poll::Ready(result)) => self.answered(result),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn answered(&self, result: Result<AccessToken, Error>) -> Poll<Result<AccessToken, Error>> {
+        self.broker.0.answered(self.asked, self.label(), &result);
+        Poll::Ready(result)
+    }
+
+    fn label(&self) -> Option<&'a str> {
+        self.options.and_then(CallOptions::get_label)
     }
 }
 
@@ -70,12 +94,12 @@ impl Future for GetToken<'_> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Some(waiting) = &mut this.waiting {
-            return waiting.as_mut().poll(cx);
+        if this.waiting.is_some() {
+            return this.wait(cx);
         }
         let now = this.broker.0.clock.now();
         if this.is_plain()
-            && let Some(token) = this.broker.take(this.asked, now)
+            && let Some(token) = this.broker.take(this.asked, now, this.options)
         {
             return Poll::Ready(Ok(token));
         }
@@ -87,13 +111,18 @@ impl Broker {
     /// The hit of those who want to keep the token. Everything that makes it cheap is in here and in
     /// [`Cell::take`](crate::cell::Cell::take).
     #[inline]
-    pub(super) fn take(&self, asked: Asked<'_>, now: Now) -> Option<AccessToken> {
+    pub(super) fn take(
+        &self,
+        asked: Asked<'_>,
+        now: Now,
+        options: Option<&CallOptions>,
+    ) -> Option<AccessToken> {
         let shell = &*self.0;
         let token = match asked {
             Asked::Request(request) => request.take(shell.id, now),
             Asked::Text(text) => shell.spellings.take(text, now),
         }?;
-        shell.engine.counters.hit();
+        shell.hit(asked, options.and_then(CallOptions::get_label), &token, now);
         Some(AccessToken(token))
     }
 
@@ -102,21 +131,25 @@ impl Broker {
         &self,
         cell: Arc<Entry>,
         now: Now,
-        subject: &Subject,
-        options: Option<&CallOptions>,
+        ask: Ask<'_>,
+        timeout: Option<Duration>,
     ) -> Result<Result<AccessToken, Error>, BoxFuture<'static, Result<AccessToken, Error>>> {
-        let challenge = options.and_then(CallOptions::get_challenge);
-        let step = match self.0.engine.step(&cell, now, Ask { subject, challenge }) {
+        let step = match self.0.engine.step(&cell, now, ask) {
             Step::Serve(token) => return Ok(Ok(token)),
             Step::Fail(error) => return Ok(Err(error)),
             step => step,
         };
-        if let Some(label) = options.and_then(CallOptions::get_label) {
+        if let Some(label) = ask.label {
             tracing::debug!(label, scopes = %cell.key().scopes(), "waiting for a token");
         }
-        let timeout = options.and_then(CallOptions::get_timeout).unwrap_or(self.0.timeout);
-        let (deadline, subject, challenge) = (now.after(timeout), subject.clone(), challenge.cloned());
-        let patience = Patience { timeout, deadline, subject, challenge };
+        let timeout = timeout.unwrap_or(self.0.timeout);
+        let patience = Patience {
+            timeout,
+            deadline: now.after(timeout),
+            subject: ask.subject.clone(),
+            challenge: ask.challenge.cloned(),
+            label: ask.label.map(Into::into),
+        };
         Err(Box::pin(Arc::clone(&self.0.engine).wait(cell, step, patience)))
     }
 }

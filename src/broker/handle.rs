@@ -12,7 +12,7 @@ use crate::{
     cell::Rare,
     clock::Now,
     error::Error,
-    refresh::Entry,
+    refresh::{Ask, Entry},
     request::{Asked, TokenRequest},
     sync::Arc,
     token::{AccessToken, Token},
@@ -26,6 +26,8 @@ pub struct Handle {
     pub(super) broker: Broker,
     pub(super) request: TokenRequest,
     pub(super) cell: Arc<Entry>,
+    /// What its calls are for.
+    label: Option<Arc<str>>,
     /// Why the request may not be asked here. Its cell is then one that no token ever comes to.
     refused: Option<Error>,
 }
@@ -37,7 +39,7 @@ impl Handle {
             Ok(cell) => (cell, None),
             Err(error) => (Arc::new(Entry::new(request.key().clone(), Rare::default())), Some(error)),
         };
-        Self { broker: broker.clone(), request: request.clone(), cell, refused }
+        Self { broker: broker.clone(), request: request.clone(), cell, label: None, refused }
     }
 
     /// The token, as [`Broker::get_token`] gives it.
@@ -53,6 +55,17 @@ impl Handle {
         HandleGet { handle: self, waiting: None }
     }
 
+    /// What its calls are for, as it is to stand in the [audit trail](crate::Audit).
+    #[must_use]
+    pub fn labelled(mut self, label: impl Into<Arc<str>>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    pub(super) fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
     /// Lends the token to `read`, if a usable one is at hand: nothing is counted up, copied or locked. As
     /// [`Broker::peek`], it never waits, and has a token refreshed in the background that is due.
     #[inline]
@@ -60,9 +73,13 @@ impl Handle {
         let shell = &*self.broker.0;
         let now = shell.clock.now();
         let mut read = Some(read);
-        let hit = self.cell.hit(now, |token| read.take().map(|read| read(token))).flatten();
+        let lend = |token: &Arc<Token>| {
+            let read = read.take()?;
+            shell.hit(Asked::Request(&self.request), self.label(), token, now);
+            Some(read(token))
+        };
+        let hit = self.cell.hit(now, lend).flatten();
         if hit.is_some() {
-            shell.engine.counters.hit();
             return hit;
         }
         read.and_then(|read| self.with_due(read))
@@ -79,7 +96,7 @@ impl Handle {
         let shell = &*self.broker.0;
         let now = shell.clock.now();
         if let Some(token) = self.cell.take(now) {
-            shell.engine.counters.hit();
+            shell.hit(Asked::Request(&self.request), self.label(), &token, now);
             return Some(AccessToken(token));
         }
         self.peek_due(now)
@@ -93,7 +110,7 @@ impl Handle {
         if self.cell.is_attached() {
             return self.broker.0.peek(Asked::Request(&self.request), &self.cell, now);
         }
-        let token = self.broker.take(Asked::Request(&self.request), now);
+        let token = self.broker.take(Asked::Request(&self.request), now, None);
         let asked = Asked::Request(&self.request);
         token.or_else(|| self.broker.0.peek(asked, &self.broker.0.known(asked)?, now))
     }
@@ -124,24 +141,41 @@ impl HandleGet<'_> {
     #[cold]
     fn miss(&mut self, cx: &mut Context<'_>) -> Poll<Result<AccessToken, Error>> {
         if let Some(error) = &self.handle.refused {
-            return Poll::Ready(Err(error.clone()));
+            return self.answered(Err(error.clone()));
         }
         let Handle { broker, cell, request, .. } = self.handle;
         let now = broker.0.clock.now();
         let cell = if cell.is_attached() {
             Arc::clone(cell)
-        } else if let Some(token) = broker.take(Asked::Request(request), now) {
+        } else if let Some(token) = broker.take(Asked::Request(request), now, None) {
             return Poll::Ready(Ok(token));
         } else {
             match broker.0.cell(Asked::Request(request), now) {
                 Ok(cell) => cell,
-                Err(error) => return Poll::Ready(Err(error)),
+                Err(error) => return self.answered(Err(error)),
             }
         };
-        match broker.ask(cell, now, request.requested_subject(), None) {
-            Ok(result) => Poll::Ready(result),
-            Err(waiting) => self.waiting.insert(waiting).as_mut().poll(cx),
+        let ask = Ask { subject: request.requested_subject(), challenge: None, label: self.handle.label() };
+        match broker.ask(cell, now, ask, None) {
+            Ok(result) => self.answered(result),
+            Err(waiting) => {
+                self.waiting = Some(waiting);
+                self.wait(cx)
+            }
         }
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<AccessToken, Error>> {
+        match self.waiting.as_mut().map(|waiting| waiting.as_mut().poll(cx)) {
+            Some(Poll::Ready(result)) => self.answered(result),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn answered(&self, result: Result<AccessToken, Error>) -> Poll<Result<AccessToken, Error>> {
+        let Handle { broker, request, .. } = self.handle;
+        broker.0.answered(Asked::Request(request), self.handle.label(), &result);
+        Poll::Ready(result)
     }
 }
 
@@ -151,12 +185,13 @@ impl Future for HandleGet<'_> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Some(waiting) = &mut this.waiting {
-            return waiting.as_mut().poll(cx);
+        if this.waiting.is_some() {
+            return this.wait(cx);
         }
-        let shell = &*this.handle.broker.0;
-        if let Some(token) = this.handle.cell.take(shell.clock.now()) {
-            shell.engine.counters.hit();
+        let Handle { broker, request, cell, .. } = this.handle;
+        let now = broker.0.clock.now();
+        if let Some(token) = cell.take(now) {
+            broker.0.hit(Asked::Request(request), this.handle.label(), &token, now);
             return Poll::Ready(Ok(AccessToken(token)));
         }
         this.miss(cx)

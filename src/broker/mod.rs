@@ -1,11 +1,14 @@
 //! The broker: the only composer. It puts provider, transport, cache and engine together, and only it has
 //! `get_token`.
 
+mod audit;
 mod builder;
+mod check_tenant;
 mod get_token;
 mod handle;
 mod metrics;
 mod reader;
+mod source;
 mod spelling;
 mod warm;
 
@@ -16,7 +19,11 @@ use std::{
     time::Duration,
 };
 
+pub use audit::{
+    Audit, AuditBuilder, AuditCalls, AuditEvent, AuditOutcome, AuditRecord, AuditSink, JsonLines,
+};
 pub use builder::Builder;
+pub use check_tenant::{TenantCheck, TenantStanding};
 pub use get_token::GetToken;
 pub use handle::{Handle, HandleGet};
 pub use metrics::Metrics;
@@ -32,8 +39,9 @@ use crate::{
     request::{Asked, CallOptions, Key, TokenRequest},
     sync::Arc,
     tenant::TenantId,
-    token::AccessToken,
+    token::{AccessToken, Token},
 };
+use source::Source;
 use spelling::Spellings;
 
 /// Keeps a fresh token ready for every scope in use.
@@ -62,6 +70,9 @@ struct Shell {
     tenants: Tenants,
     timeout: Duration,
     spellings: Spellings,
+    /// Only where calls are recorded as well.
+    calls: Option<Audit>,
+    source: Arc<Source>,
 }
 
 /// Which tenants a request may name besides the provider's own.
@@ -132,7 +143,7 @@ impl Broker {
     pub fn peek<'a>(&self, request: impl Into<RequestRef<'a>>) -> Option<AccessToken> {
         let now = self.0.clock.now();
         let asked = request.into().0;
-        self.take(asked, now).or_else(|| self.0.peek(asked, &self.0.known(asked)?, now))
+        self.take(asked, now, None).or_else(|| self.0.peek(asked, &self.0.known(asked)?, now))
     }
 
     /// A resource refused this token. If it is still the cached one it goes, and the next caller waits for another;
@@ -153,13 +164,17 @@ impl Broker {
     }
 
     /// Ends the broker: no more tokens, no more background work. Fetches that spend something which must not be lost
-    /// come to their end first; all others end at once, and who waits for them gets an error of kind `Closed`.
+    /// come to their end first; all others end at once, and who waits for them gets an error of kind `Closed`. What the
+    /// [audit trail](Audit) has recorded so far is written.
     ///
     /// # Cancel safety
     ///
     /// The broker is closed all the same; calling it again waits for the rest.
     pub async fn close(&self) {
         self.0.engine.close().await;
+        if let Some(audit) = &self.0.source.audit {
+            audit.flush().await;
+        }
     }
 }
 
@@ -202,9 +217,32 @@ impl Shell {
     fn peek(&self, asked: Asked<'_>, cell: &Arc<Entry>, now: Now) -> Option<AccessToken> {
         let token = cell.usable(now)?;
         // It was no hit, so it is due: have it refreshed if nothing is under way.
-        let ask = Ask { subject: asked.subject(), challenge: None };
+        let ask = Ask { subject: asked.subject(), challenge: None, label: None };
         drop(self.engine.step(cell, now, ask));
+        self.record(asked, None, &token, now);
         Some(AccessToken(token))
+    }
+
+    /// A call was served from the cache.
+    #[inline]
+    fn hit(&self, asked: Asked<'_>, label: Option<&str>, token: &Token, now: Now) {
+        self.engine.counters.hit();
+        self.record(asked, label, token, now);
+    }
+
+    #[inline]
+    fn record(&self, asked: Asked<'_>, label: Option<&str>, token: &Token, now: Now) {
+        if let Some(audit) = &self.calls {
+            audit.hit(&self.source.who, asked, label, token, now);
+        }
+    }
+
+    /// A call that was no hit has its answer.
+    #[cold]
+    fn answered(&self, asked: Asked<'_>, label: Option<&str>, result: &Result<AccessToken, Error>) {
+        if let Some(audit) = &self.calls {
+            audit.answered(&self.source.who, asked, label, result.as_deref(), self.clock.now());
+        }
     }
 
     /// The request's key here: the provider's own tenant is no tenant, and others have to be allowed.
@@ -257,8 +295,9 @@ mod tests {
         let broker = Broker::builder().capacity(1).build(provider).unwrap();
         let vault = TokenRequest::new("https://vault.azure.net/.default").unwrap();
         let handle = broker.handle(&vault);
-        let hit =
-            |request: &TokenRequest| broker.take(Asked::Request(request), broker.0.clock.now()).is_some();
+        let hit = |request: &TokenRequest| {
+            broker.take(Asked::Request(request), broker.0.clock.now(), None).is_some()
+        };
         for _ in 0..3 {
             broker.get_token(&vault).await.unwrap();
             assert!(hit(&vault));

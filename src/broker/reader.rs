@@ -72,10 +72,22 @@ impl Reader {
         }
         if self.view.look(cell, now) {
             self.hits += 1;
+            if self.handle.broker.0.calls.is_some() {
+                self.record(now);
+            }
         } else {
             self.view.keep(self.handle.peek_due(now));
         }
         self.view.token()
+    }
+
+    /// Where calls are recorded, each read has to come by here.
+    fn record(&mut self, now: Now) {
+        self.view.expire();
+        let Handle { broker, request, .. } = &self.handle;
+        if let Some(token) = self.view.token() {
+            broker.0.record(Asked::Request(request), self.handle.label(), token, now);
+        }
     }
 
     fn tell(&mut self) {

@@ -94,6 +94,7 @@ impl Broker {
             deadline,
             subject: request.requested_subject().clone(),
             challenge: options.get_challenge().cloned(),
+            label: options.get_label().map(Into::into),
         };
         let most = shell.engine.background_limit();
         let mut warmed = Warmed::default();
@@ -128,7 +129,7 @@ impl Broker {
         let shell = &*self.0;
         let now = shell.clock.now();
         if patience.challenge.is_none()
-            && let Some(token) = self.take(Asked::Request(request), now)
+            && let Some(token) = self.take(Asked::Request(request), now, None)
         {
             return Ok(Ok(token));
         }

@@ -47,6 +47,11 @@ impl View {
         found
     }
 
+    /// Lends what it holds, and looks anew the next time.
+    pub(crate) fn expire(&mut self) {
+        self.until = 0;
+    }
+
     /// Keeps a token that was found in another way. The look is good for nothing more.
     pub(crate) fn keep(&mut self, token: Option<AccessToken>) {
         *self = Self { token, serial: 0, until: 0 };

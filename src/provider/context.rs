@@ -38,7 +38,6 @@ pub(crate) type Trail = Arc<Mutex<Vec<Exchanged>>>;
 /// One request that was sent, however many attempts it took, and what is known of its answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Exchanged {
-    pub(crate) pool: Pool,
     pub(crate) host: String,
     /// None where there was no answer.
     pub(crate) status: Option<u16>,
@@ -188,7 +187,7 @@ impl Noting {
         Self {
             transport: Arc::clone(&cx.transport),
             trail: Arc::clone(&cx.trail),
-            exchanged: Exchanged { pool, host, status: None, correlation_id, trace_id: None },
+            exchanged: Exchanged { host, status: None, correlation_id, trace_id: None },
             noted: OnceLock::new(),
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Flight {
     /// As the caller who began it asked, with what is to be spent.
     pub(super) subject: Subject,
     pub(super) challenge: Option<Challenge>,
+    /// What the caller who began it said that it is for.
+    pub(super) label: Option<Box<str>>,
     pub(super) started: Now,
     /// A caller without a token began it, and waits.
     pub(super) attended: bool,
@@ -75,6 +77,7 @@ impl Flight {
             reason,
             subject,
             challenge,
+            label: None,
             started,
             attended: false,
             refreshes: false,

@@ -30,6 +30,8 @@ pub(crate) struct Job {
     /// A caller waits for it who has no token.
     pub(crate) attended: bool,
     pub(crate) challenge: Option<Claims>,
+    /// What the caller who began it said that it is for.
+    pub(crate) label: Option<Box<str>>,
     pub(crate) previous: Option<AccessToken>,
     pub(crate) deadline: Now,
     /// Asked before anything is sent: whether this flight still leads, and nothing has been learnt meanwhile that
@@ -145,6 +147,7 @@ impl Engine {
             reason: flight.reason,
             attended: flight.attended,
             challenge: flight.challenge.as_ref().and_then(Challenge::claims).cloned(),
+            label: flight.label.clone(),
             previous,
             deadline,
             gate,

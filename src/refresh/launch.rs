@@ -1,7 +1,7 @@
 //! How a flight begins: for a caller, in the background, or where another's runtime left it.
 
 use super::{
-    Begun, Engine, Entry, GLANCE, SILENCE, Step, count,
+    Ask, Begun, Engine, Entry, GLANCE, SILENCE, Step, count,
     flight::{self, Flight, Slow},
     holds::Hold,
     no_runtime,
@@ -10,8 +10,6 @@ use crate::{
     clock::Now,
     error::Error,
     fetched::Reason,
-    request::Challenge,
-    subject::Subject,
     sync::{Arc, Handle, Ordering},
     token::AccessToken,
 };
@@ -24,10 +22,9 @@ impl Engine {
         slow: &mut Slow,
         now: Now,
         reason: Reason,
-        subject: &Subject,
-        challenge: Option<Challenge>,
+        ask: Ask<'_>,
     ) -> (Step, Begun) {
-        let token = if challenge.is_some() { None } else { cell.usable(now).map(AccessToken) };
+        let token = if ask.challenge.is_some() { None } else { cell.usable(now).map(AccessToken) };
         let number = self.next_flight();
         let spare =
             token.as_ref().map(|token| *token.0.timeline()).filter(|line| now.nanos() < line.last_call());
@@ -39,7 +36,8 @@ impl Engine {
             self.scheduler.look_at(cell, timeline.due());
             return (Step::Serve(token.clone()), Begun::Postponed);
         }
-        let mut flight = Flight::new(number, reason, subject.clone(), challenge, now);
+        let mut flight = Flight::new(number, reason, ask.subject.clone(), ask.challenge.cloned(), now);
+        flight.label = ask.label.map(Into::into);
         flight.attended = matches!(reason, Reason::Miss | Reason::Forced);
         (flight.refreshes, flight.background) = (token.is_some(), spare.is_some());
         match (self.begin(cell, slow, now, flight), token) {

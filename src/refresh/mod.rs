@@ -118,6 +118,8 @@ pub(crate) struct Ask<'a> {
     /// The caller's own: the entry's keeps no assertion.
     pub(crate) subject: &'a Subject,
     pub(crate) challenge: Option<&'a Challenge>,
+    /// What the caller says that it is for.
+    pub(crate) label: Option<&'a str>,
 }
 
 /// What a caller is to do.
@@ -212,7 +214,9 @@ impl Engine {
         };
         match step {
             Ok(step) => (step, taken_over),
-            Err((reason, challenge)) => self.launch(cell, slow, now, reason, ask.subject, challenge),
+            Err((reason, challenge)) => {
+                self.launch(cell, slow, now, reason, Ask { challenge: challenge.as_ref(), ..ask })
+            }
         }
     }
 
@@ -262,6 +266,23 @@ impl Engine {
         })
     }
 
+    /// A closed one fetches no more.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        if self.phase.borrow().is_over() { Err(closed()) } else { Ok(()) }
+    }
+
+    /// What was remembered against this key is known to be over: the next caller asks the source.
+    pub(crate) fn forgive(&self, key: &Key) {
+        self.holds.succeeded(key);
+        if let Some(cell) = self.cache.get(key) {
+            cell.slow(|slow| {
+                if slow.flight.is_none() && slow.hold.take().is_some() {
+                    cell.set_quiet_until(0);
+                }
+            });
+        }
+    }
+
     /// How many fetches may be under way at a time that nobody waits for.
     pub(crate) fn background_limit(&self) -> usize {
         self.background.limit()
@@ -300,7 +321,8 @@ impl Engine {
         drop(self.cache.clear());
     }
 
-    fn draw(&self) -> f64 {
+    /// Draws from 0..1.
+    pub(crate) fn draw(&self) -> f64 {
         self.random.lock().f64()
     }
 }

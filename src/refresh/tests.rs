@@ -132,13 +132,17 @@ async fn call(
 ) -> Result<AccessToken, Error> {
     let now = engine.clock.now();
     let cell = engine.cell(request.key(), now);
-    let step =
-        engine.step(&cell, now, Ask { subject: request.requested_subject(), challenge: challenge.as_ref() });
+    let step = engine.step(
+        &cell,
+        now,
+        Ask { subject: request.requested_subject(), challenge: challenge.as_ref(), label: None },
+    );
     let patience = Patience {
         timeout: secs(30),
         deadline: now.after(secs(30)),
         subject: request.requested_subject().clone(),
         challenge,
+        label: None,
     };
     Arc::clone(engine).wait(cell, step, patience).await
 }
@@ -288,7 +292,7 @@ async fn a_due_token_that_nothing_can_refresh_is_a_hit_until_its_last_call() {
     time.advance(secs(500));
     let (cell, now) = (engine.cache.get(request.key()).unwrap(), engine.clock.now());
     assert!(matches!(
-        engine.step(&cell, now, Ask { subject: request.requested_subject(), challenge: None }),
+        engine.step(&cell, now, Ask { subject: request.requested_subject(), challenge: None, label: None }),
         Step::Serve(_)
     ));
     assert!(cell.hit(now, |_| ()).is_some() && cell.hit(now.after(secs(70)), |_| ()).is_none());
@@ -324,8 +328,13 @@ async fn a_caller_whose_flight_is_just_landing_waits_and_does_not_spin() {
     let cell = engine.cell(app().key(), now);
     // As between the two halves of a landing: no longer the entry's, and not yet over.
     let flight = Arc::new(Flight::new(1, Reason::Miss, Subject::App, None, now));
-    let patience =
-        Patience { timeout: secs(60), deadline: now.after(secs(60)), subject: Subject::App, challenge: None };
+    let patience = Patience {
+        timeout: secs(60),
+        deadline: now.after(secs(60)),
+        subject: Subject::App,
+        challenge: None,
+        label: None,
+    };
     let mut waiting = Box::pin(Arc::clone(&engine).wait(cell, Step::Join(Arc::clone(&flight)), patience));
     time.advance(SILENCE);
     // A waiter that spins never comes back from here.

@@ -26,11 +26,12 @@ pub(crate) struct Patience {
     pub(crate) deadline: Now,
     pub(crate) subject: Subject,
     pub(crate) challenge: Option<Challenge>,
+    pub(crate) label: Option<Box<str>>,
 }
 
 impl Patience {
     pub(crate) fn ask(&self) -> Ask<'_> {
-        Ask { subject: &self.subject, challenge: self.challenge.as_ref() }
+        Ask { subject: &self.subject, challenge: self.challenge.as_ref(), label: self.label.as_deref() }
     }
 }
 

@@ -17,6 +17,23 @@ struct Claims<'a> {
     tid: Option<Cow<'a, str>>,
 }
 
+/// Who an app token is for, as far as it says.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Principal {
+    /// The tenant's id.
+    pub(crate) tid: Option<String>,
+    /// The object id of the application's service principal there.
+    pub(crate) oid: Option<String>,
+    /// What it was granted.
+    #[serde(default)]
+    pub(crate) roles: Vec<String>,
+}
+
+/// What a token says of its principal. The same holds as for [`tenant`]: nobody has checked it, and it may be unreadable.
+pub(crate) fn principal(token: &str) -> Principal {
+    claims(token).and_then(|claims| serde_json::from_slice(&claims).ok()).unwrap_or_default()
+}
+
 /// The tenant that issued the token, in lower case, where the token is a readable JWT and names it by its GUID. Anything
 /// else is nobody's business but the resource's: an access token may be opaque or encrypted.
 ///
@@ -24,6 +41,12 @@ struct Claims<'a> {
 /// makes it valid, and those of Microsoft Graph cannot be verified by anybody else. This tells a mix-up (a provider, a
 /// proxy or a cache that answers for another tenant than was asked) and not a forgery, which its resource refuses.
 pub(crate) fn tenant(token: &str) -> Option<String> {
+    let claims = claims(token)?;
+    let claims: Claims<'_> = serde_json::from_slice(&claims).ok()?;
+    guid(&claims.tid?)
+}
+
+fn claims(token: &str) -> Option<Zeroizing<Vec<u8>>> {
     let mut parts = token.split('.');
     let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -32,9 +55,7 @@ pub(crate) fn tenant(token: &str) -> Option<String> {
     if claims.len() > LONGEST {
         return None;
     }
-    let claims = Zeroizing::new(URL_SAFE_NO_PAD.decode(claims).ok()?);
-    let claims: Claims<'_> = serde_json::from_slice(&claims).ok()?;
-    guid(&claims.tid?)
+    URL_SAFE_NO_PAD.decode(claims).ok().map(Zeroizing::new)
 }
 
 #[cfg(test)]

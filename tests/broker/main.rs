@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod audit;
 mod background;
 mod bad_input;
+mod check_tenant;
 mod clocks;
 mod errors;
 mod flights;

@@ -280,13 +280,14 @@ impl World {
             Some(token) => Ok(AccessToken(token)),
             None => {
                 let subject = request.requested_subject();
-                let step = self.engine.step(&cell, now, Ask { subject, challenge: challenge.as_ref() });
+                let step = self.engine.step(&cell, now, Ask { subject, challenge: challenge.as_ref(), label: None });
                 let timeout = Duration::from_secs(3600);
                 let patience = Patience {
                     timeout,
                     deadline: now.after(timeout),
                     subject: subject.clone(),
                     challenge: challenge.clone(),
+                    label: None,
                 };
                 Arc::clone(&self.engine).wait(cell, step, patience).await
             }

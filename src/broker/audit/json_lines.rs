@@ -1,0 +1,61 @@
+//! The sink that is included: a file of JSON, one record a line.
+
+use std::{
+    fmt,
+    fs::OpenOptions,
+    io::{self, BufWriter, Write},
+    path::Path,
+};
+
+use super::{AuditRecord, AuditSink};
+use crate::error::Error;
+
+/// Writes each record as a line of JSON, as [`AuditRecord`] serialises. Lines are flushed when nothing more waits to be
+/// written.
+pub struct JsonLines {
+    out: BufWriter<Box<dyn Write + Send>>,
+}
+
+impl JsonLines {
+    /// Appends to a file, which is made where it is missing, for its owner alone to read.
+    ///
+    /// # Errors
+    ///
+    /// `Config` where it cannot be opened.
+    pub fn append(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path.as_ref()).map_err(|error| {
+            let path = path.as_ref().to_string_lossy();
+            Error::config(format!("audit file {} cannot be opened", crate::text::Quoted(&path)))
+                .with_source(error)
+        })?;
+        Ok(Self::to(file))
+    }
+
+    /// Writes to anything: a pipe, standard output, a buffer.
+    pub fn to(out: impl Write + Send + 'static) -> Self {
+        Self { out: BufWriter::new(Box::new(out)) }
+    }
+}
+
+impl AuditSink for JsonLines {
+    fn write(&mut self, record: &AuditRecord) -> io::Result<()> {
+        // At once, so that a line is whole or not there.
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        self.out.write_all(&line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl fmt::Debug for JsonLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JsonLines").finish_non_exhaustive()
+    }
+}
