@@ -84,8 +84,8 @@ pub use identity_id::ManagedIdentityId;
 #[cfg(feature = "azure-core")]
 pub use integrations::{AzureCredential, AzureOptions};
 pub use provider::{
-    ClientAuth, ClientCredential, ClientSecret, ConfidentialClient, CredentialRequest, CredentialSource,
-    FetchContext, FnProvider, ManagedIdentity, Provider, StaticToken,
+    Chain, ClientAuth, ClientCredential, ClientSecret, ConfidentialClient, CredentialRequest,
+    CredentialSource, FetchContext, FnProvider, ManagedIdentity, Provider, StaticToken,
 };
 pub use request::{CallOptions, RequestRef, TokenRequest};
 pub use scope::ScopeSet;

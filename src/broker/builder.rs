@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Audit, Broker, Shell, Spellings, Tenants, audit::Who, next_id, source::Source};
+use super::{Audit, Broker, Shell, Spellings, Tenants, audit::Who, next_id, source::Source, tenants::List};
 use crate::{
     Clock, Error, Identity, Provider,
     env::Env,
@@ -46,7 +46,7 @@ pub struct Builder {
     capacity: usize,
     background_fetches: usize,
     timeout: Duration,
-    tenants: Tenants,
+    tenants: List,
     binding: Option<String>,
     transport: Option<Arc<dyn Transport>>,
     roots: Vec<Vec<u8>>,
@@ -62,7 +62,7 @@ impl Builder {
             capacity: CAPACITY,
             background_fetches: BACKGROUND_FETCHES,
             timeout: CALLERS_TIMEOUT,
-            tenants: Tenants::Listed(Box::default()),
+            tenants: List::default(),
             binding: None,
             transport: None,
             roots: Vec::new(),
@@ -92,16 +92,17 @@ impl Builder {
         self
     }
 
-    /// The tenants that requests may name besides the provider's own. Default: none.
+    /// Tenants that requests may name besides the provider's own. Default: none. While the broker runs there are
+    /// [`Broker::allow_tenant`] and [`Broker::deny_tenant`].
     pub fn allow_tenants(mut self, tenants: impl IntoIterator<Item = TenantId>) -> Self {
-        self.tenants = Tenants::Listed(tenants.into_iter().collect());
+        self.tenants.allowed.extend(tenants);
         self
     }
 
     /// Requests may name any tenant. Where the tenant comes from outside, whoever sends it chooses where your
     /// application asks with its credential.
     pub fn allow_all_tenants(mut self) -> Self {
-        self.tenants = Tenants::All;
+        self.tenants.all = true;
         self
     }
 
@@ -192,7 +193,7 @@ impl Builder {
             clock: self.clock,
             engine,
             identity,
-            tenants: self.tenants,
+            tenants: Tenants::new(self.tenants),
             timeout: self.timeout,
             spellings: Spellings::new(),
             calls: self.audit.filter(Audit::wants_hits),

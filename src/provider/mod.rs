@@ -1,5 +1,6 @@
 //! Who gets tokens, and how: one uncached fetch each.
 
+mod chain;
 mod confidential_client;
 mod context;
 mod credential;
@@ -9,6 +10,7 @@ mod managed_identity;
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
+pub use chain::Chain;
 pub use confidential_client::{ClientSecret, ConfidentialClient};
 pub use context::FetchContext;
 pub(crate) use context::{Exchanged, Trail};
