@@ -1,5 +1,7 @@
 //! Who gets tokens, and how: one uncached fetch each.
 
+#[cfg(feature = "certificate")]
+mod certificate;
 mod confidential_client;
 mod context;
 mod credential;
@@ -9,6 +11,8 @@ mod managed_identity;
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
+#[cfg(feature = "certificate")]
+pub use certificate::{Certificate, ClientCertificate};
 pub use confidential_client::{ClientSecret, ConfidentialClient};
 pub use context::FetchContext;
 pub(crate) use context::{Exchanged, Trail};
