@@ -32,6 +32,7 @@
 //! |---|---|---|
 //! | none | secret and managed identity, cache, refresh engine | reqwest with rustls |
 //! | `azure-core` | the broker under the clients of the Azure SDK, and its credentials as providers | azure_core, without its HTTP client |
+//! | `certificate` | applications that prove themselves by a certificate | x509-parser, and cbc, des and rc2 for old key files |
 //! | `emulator` | a local Entra for examples and tests | axum, hyper's server, jsonwebtoken, maud, rcgen, tokio-rustls, toml, x509-parser |
 
 mod authority;
@@ -83,6 +84,8 @@ pub use identity::{Binding, Identity};
 pub use identity_id::ManagedIdentityId;
 #[cfg(feature = "azure-core")]
 pub use integrations::{AzureCredential, AzureOptions};
+#[cfg(feature = "certificate")]
+pub use provider::{Certificate, ClientCertificate};
 pub use provider::{
     Chain, ClientAuth, ClientCredential, ClientSecret, ConfidentialClient, CredentialRequest,
     CredentialSource, FetchContext, FnProvider, ManagedIdentity, Provider, StaticToken,

@@ -1,6 +1,8 @@
 //! Who gets tokens, and how: one uncached fetch each.
 
 mod chain;
+#[cfg(feature = "certificate")]
+mod certificate;
 mod confidential_client;
 mod context;
 mod credential;
@@ -11,6 +13,8 @@ mod managed_identity;
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
 pub use chain::Chain;
+#[cfg(feature = "certificate")]
+pub use certificate::{Certificate, ClientCertificate};
 pub use confidential_client::{ClientSecret, ConfidentialClient};
 pub use context::FetchContext;
 pub(crate) use context::{Exchanged, Trail};
