@@ -82,7 +82,8 @@ pub use identity_id::ManagedIdentityId;
 pub use integrations::{AzureCredential, AzureOptions};
 pub use provider::{
     ClientAuth, ClientCredential, ClientSecret, ConfidentialClient, CredentialRequest, CredentialSource,
-    FetchContext, FnProvider, ManagedIdentity, Provider, StaticToken,
+    DangerousManagedIdentity, FederatedManagedIdentity, FetchContext, FnProvider, ManagedIdentity, Provider,
+    StaticToken,
 };
 pub use request::{CallOptions, RequestRef, TokenRequest};
 pub use scope::ScopeSet;

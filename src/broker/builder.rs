@@ -212,7 +212,18 @@ fn fetch(
         let (provider, transport, clock) = (Arc::clone(&provider), Arc::clone(&transport), clock.clone());
         let home = home.clone();
         Box::pin(async move {
-            let Job { request, grant, reason, attended, challenge, previous, deadline, gate, random } = job;
+            let Job {
+                request,
+                grant,
+                reason,
+                attended,
+                challenge,
+                previous,
+                refused,
+                deadline,
+                gate,
+                random,
+            } = job;
             let cx = FetchContext {
                 transport,
                 clock,
@@ -221,6 +232,7 @@ fn fetch(
                 attended,
                 challenge,
                 previous,
+                refused,
                 gate,
                 random,
                 in_chain: false,

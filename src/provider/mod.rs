@@ -3,6 +3,7 @@
 mod confidential_client;
 mod context;
 mod credential;
+mod federated_managed_identity;
 mod file;
 mod fixed;
 mod managed_identity;
@@ -13,8 +14,9 @@ pub use confidential_client::{ClientSecret, ConfidentialClient};
 pub use context::FetchContext;
 pub(crate) use context::{Exchanged, Trail};
 pub use credential::{ClientAuth, ClientCredential, CredentialRequest, CredentialSource};
+pub use federated_managed_identity::FederatedManagedIdentity;
 pub use fixed::{FnProvider, StaticToken};
-pub use managed_identity::ManagedIdentity;
+pub use managed_identity::{DangerousManagedIdentity, ManagedIdentity};
 
 use crate::{BoxFuture, Error, Fetched, Grant, Identity, TokenRequest};
 

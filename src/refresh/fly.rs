@@ -31,6 +31,8 @@ pub(crate) struct Job {
     pub(crate) attended: bool,
     pub(crate) challenge: Option<Claims>,
     pub(crate) previous: Option<AccessToken>,
+    /// SHA-256 of one that was refused and must not come back.
+    pub(crate) refused: Option<[u8; 32]>,
     pub(crate) deadline: Now,
     /// Asked before anything is sent: whether this flight still leads, and nothing has been learnt meanwhile that
     /// makes sending futile.
@@ -146,6 +148,7 @@ impl Engine {
             attended: flight.attended,
             challenge: flight.challenge.as_ref().and_then(Challenge::claims).cloned(),
             previous,
+            refused: lead.cell.slow(|slow| slow.refused),
             deadline,
             gate,
             random: {
