@@ -87,8 +87,7 @@ pub use integrations::{AzureCredential, AzureOptions};
 #[cfg(feature = "certificate")]
 pub use provider::{Certificate, ClientCertificate};
 pub use provider::{
-    Chain, ClientAuth, ClientCredential, ClientSecret, ConfidentialClient, CredentialRequest,
-    CredentialSource, FetchContext, FnProvider, ManagedIdentity, Provider, StaticToken,
+    Chain, ClientAuth, ClientCredential, ClientSecret, ConfidentialClient, CredentialRequest, CredentialSource, FetchContext, FnProvider, ManagedIdentity, Provider, StaticToken, DangerousManagedIdentity, FederatedManagedIdentity,
 };
 pub use request::{CallOptions, RequestRef, TokenRequest};
 pub use scope::ScopeSet;

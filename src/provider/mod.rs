@@ -6,6 +6,7 @@ mod certificate;
 mod confidential_client;
 mod context;
 mod credential;
+mod federated_managed_identity;
 mod file;
 mod fixed;
 mod managed_identity;
@@ -19,8 +20,9 @@ pub use confidential_client::{ClientSecret, ConfidentialClient};
 pub use context::FetchContext;
 pub(crate) use context::{Exchanged, Trail};
 pub use credential::{ClientAuth, ClientCredential, CredentialRequest, CredentialSource};
+pub use federated_managed_identity::FederatedManagedIdentity;
 pub use fixed::{FnProvider, StaticToken};
-pub use managed_identity::ManagedIdentity;
+pub use managed_identity::{DangerousManagedIdentity, ManagedIdentity};
 
 use crate::{BoxFuture, Error, Fetched, Grant, Identity, TokenRequest};
 
