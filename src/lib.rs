@@ -81,9 +81,12 @@ pub use identity_id::ManagedIdentityId;
 #[cfg(feature = "azure-core")]
 pub use integrations::{AzureCredential, AzureOptions};
 pub use provider::{
-    ClientAuth, ClientCredential, ClientSecret, ConfidentialClient, CredentialRequest, CredentialSource,
-    FetchContext, FnProvider, ManagedIdentity, Provider, StaticToken,
+    AssertionRequest, AzurePipelines, ClientAssertion, ClientAuth, ClientCredential, ClientSecret,
+    ConfidentialClient, CredentialRequest, CredentialSource, FetchContext, FnProvider, GitHubActions,
+    ManagedIdentity, Provider, RotatingSecret, SecretFile, StaticToken, WorkloadIdentity,
 };
+#[cfg(feature = "cli")]
+pub use provider::{AzureCli, AzureDeveloperCli};
 pub use request::{CallOptions, RequestRef, TokenRequest};
 pub use scope::ScopeSet;
 pub use secret::Secret;
