@@ -87,8 +87,10 @@ pub use integrations::{AzureCredential, AzureOptions};
 #[cfg(feature = "certificate")]
 pub use provider::{Certificate, ClientCertificate};
 pub use provider::{
-    Chain, ClientAuth, ClientCredential, ClientSecret, ConfidentialClient, CredentialRequest, CredentialSource, FetchContext, FnProvider, ManagedIdentity, Provider, StaticToken, DangerousManagedIdentity, FederatedManagedIdentity,
+    Chain, ClientAuth, ClientCredential, ClientSecret, ConfidentialClient, CredentialRequest, CredentialSource, FetchContext, FnProvider, ManagedIdentity, Provider, StaticToken, DangerousManagedIdentity, FederatedManagedIdentity, AssertionRequest, AzurePipelines, ClientAssertion, GitHubActions, RotatingSecret, SecretFile, WorkloadIdentity,
 };
+#[cfg(feature = "cli")]
+pub use provider::{AzureCli, AzureDeveloperCli};
 pub use request::{CallOptions, RequestRef, TokenRequest};
 pub use scope::ScopeSet;
 pub use secret::Secret;

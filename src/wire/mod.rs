@@ -5,6 +5,8 @@
 
 #[cfg(feature = "certificate")]
 pub(crate) mod assertion;
+#[cfg(feature = "cli")]
+pub(crate) mod cli;
 mod codes;
 mod explain;
 pub(crate) mod form;
@@ -13,6 +15,7 @@ pub(crate) mod jwt;
 mod lifetime;
 pub(crate) mod managed_identity;
 pub(crate) mod oauth_error;
+pub(crate) mod oidc;
 pub(crate) mod token;
 
 #[cfg(test)]

@@ -106,7 +106,8 @@ fn codes(body: &Members) -> Vec<u32> {
     codes
 }
 
-fn described(text: &[u8], codes: &mut Vec<u32>) {
+/// The digits after each `AADSTS` of a text, in order.
+pub(super) fn described(text: &[u8], codes: &mut Vec<u32>) {
     const PREFIX: &[u8] = b"AADSTS";
     for start in 0..text.len() {
         let Some(rest) = text[start..].strip_prefix(PREFIX) else { continue };
