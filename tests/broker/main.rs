@@ -4,6 +4,7 @@
 
 mod background;
 mod bad_input;
+mod challenges;
 mod clocks;
 mod errors;
 mod flights;
@@ -14,7 +15,9 @@ mod keys;
 mod lies;
 mod odd_providers;
 mod outages;
+mod overheard;
 mod providers;
+mod regions;
 mod scheduler;
 mod simulation;
 #[path = "../support/mod.rs"]
