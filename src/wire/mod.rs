@@ -7,6 +7,7 @@
 pub(crate) mod assertion;
 #[cfg(feature = "cli")]
 pub(crate) mod cli;
+mod challenge;
 mod codes;
 mod explain;
 pub(crate) mod form;
@@ -17,6 +18,8 @@ pub(crate) mod managed_identity;
 pub(crate) mod oauth_error;
 pub(crate) mod oidc;
 pub(crate) mod token;
+
+pub use challenge::BearerChallenge;
 
 #[cfg(test)]
 mod testing;
