@@ -84,13 +84,16 @@ pub use identity::{Binding, Identity};
 pub use identity_id::ManagedIdentityId;
 #[cfg(feature = "azure-core")]
 pub use integrations::{AzureCredential, AzureOptions};
-#[cfg(feature = "certificate")]
-pub use provider::{Certificate, ClientCertificate};
 pub use provider::{
-    Chain, ClientAuth, ClientCredential, ClientSecret, ConfidentialClient, CredentialRequest, CredentialSource, FetchContext, FnProvider, ManagedIdentity, Provider, StaticToken, DangerousManagedIdentity, FederatedManagedIdentity, AssertionRequest, AzurePipelines, ClientAssertion, GitHubActions, RotatingSecret, SecretFile, WorkloadIdentity,
+    AssertionRequest, AzurePipelines, Chain, ClientAssertion, ClientAuth, ClientCredential, ClientSecret,
+    ConfidentialClient, CredentialRequest, CredentialSource, DangerousManagedIdentity,
+    FederatedManagedIdentity, FetchContext, FnProvider, GitHubActions, ManagedIdentity, Provider,
+    RotatingSecret, SecretFile, StaticToken, WorkloadIdentity,
 };
 #[cfg(feature = "cli")]
 pub use provider::{AzureCli, AzureDeveloperCli};
+#[cfg(feature = "certificate")]
+pub use provider::{Certificate, ClientCertificate};
 pub use request::{CallOptions, RequestRef, TokenRequest};
 pub use scope::ScopeSet;
 pub use secret::Secret;

@@ -217,60 +217,6 @@ fn usual_transport(env: &Env, roots: &[Vec<u8>]) -> Result<HttpTransport, Error>
     builder.build()
 }
 
-/// The provider as the engine knows it: a closure. `home` is its own tenant.
-fn fetch(
-    provider: Arc<dyn Provider>,
-    home: Option<TenantId>,
-    transport: Arc<dyn Transport>,
-    clock: Clock,
-) -> Fetch {
-    Arc::new(move |job: Job| {
-        let (provider, transport, clock) = (Arc::clone(&provider), Arc::clone(&transport), clock.clone());
-        let home = home.clone();
-        Box::pin(async move {
-            let Job {
-                request,
-                grant,
-                reason,
-                attended,
-                challenge,
-                previous,
-                refused,
-                deadline,
-                gate,
-                random,
-            } = job;
-            let cx = FetchContext {
-                transport,
-                clock,
-                in_chain: false,
-                trail: Trail::default(),
-            };
-            let fetched = provider.fetch(&cx, &request, grant).await?;
-            check_tenant(&fetched, request.requested_tenant().or(home.as_ref()))?;
-            Ok(fetched)
-        })
-    })
-}
-
-/// A token that says that it is another tenant's is nobody's: one customer would be given what is another's. Only where
-/// both name the tenant by its GUID; see [`jwt::tenant`] for what this is not.
-fn check_tenant(fetched: &Fetched, asked: Option<&TenantId>) -> Result<(), Error> {
-    let Some(asked) = asked.and_then(|tenant| guid(tenant.as_str())) else { return Ok(()) };
-    match jwt::tenant(fetched.token.expose()) {
-        Some(came) if came != asked => Err(Error::new(
-            ErrorKind::Protocol,
-            format!("a token of tenant {came} came back where one of tenant {asked} was asked for"),
-        )
-        .with_blame(Blame::Program)
-        .with_advice(
-            "A provider of your own has to heed the tenant of the request it is given. Where the provider is none of \
-             yours, something between here and the service answers with what it remembers.",
-        )),
-        _ => Ok(()),
-    }
-}
-
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")

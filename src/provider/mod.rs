@@ -1,9 +1,9 @@
 //! Who gets tokens, and how: one uncached fetch each.
 
-mod chain;
+mod azure_pipelines;
 #[cfg(feature = "certificate")]
 mod certificate;
-mod azure_pipelines;
+mod chain;
 #[cfg(feature = "cli")]
 mod cli;
 mod client_assertion;
@@ -22,10 +22,10 @@ mod workload_identity;
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
-pub use chain::Chain;
+pub use azure_pipelines::AzurePipelines;
 #[cfg(feature = "certificate")]
 pub use certificate::{Certificate, ClientCertificate};
-pub use azure_pipelines::AzurePipelines;
+pub use chain::Chain;
 #[cfg(feature = "cli")]
 pub use cli::{AzureCli, AzureDeveloperCli};
 pub use client_assertion::{AssertionRequest, ClientAssertion};
@@ -36,9 +36,9 @@ pub(crate) use context::{Exchanged, Trail};
 pub use credential::{ClientAuth, ClientCredential, CredentialRequest, CredentialSource};
 pub use federated_managed_identity::FederatedManagedIdentity;
 pub use fixed::{FnProvider, StaticToken};
-pub use managed_identity::{DangerousManagedIdentity, ManagedIdentity};
 pub use github_actions::GitHubActions;
 pub use managed_identity::ManagedIdentity;
+pub use managed_identity::{DangerousManagedIdentity, ManagedIdentity};
 pub use workload_identity::WorkloadIdentity;
 
 use crate::{BoxFuture, Error, Fetched, Grant, Identity, TokenRequest};

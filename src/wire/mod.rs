@@ -5,9 +5,9 @@
 
 #[cfg(feature = "certificate")]
 pub(crate) mod assertion;
+mod challenge;
 #[cfg(feature = "cli")]
 pub(crate) mod cli;
-mod challenge;
 mod codes;
 mod explain;
 pub(crate) mod form;
