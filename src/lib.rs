@@ -86,9 +86,9 @@ pub use identity_id::ManagedIdentityId;
 pub use integrations::{AzureCredential, AzureOptions};
 pub use provider::{
     AssertionRequest, AzurePipelines, Chain, ClientAssertion, ClientAuth, ClientCredential, ClientSecret,
-    ConfidentialClient, CredentialRequest, CredentialSource, DangerousManagedIdentity,
+    ConfidentialClient, CredentialRequest, CredentialSource, DangerousManagedIdentity, Environment,
     FederatedManagedIdentity, FetchContext, FnProvider, GitHubActions, ManagedIdentity, Provider,
-    RotatingSecret, SecretFile, StaticToken, WorkloadIdentity,
+    RotatingSecret, SecretFile, StaticToken, WorkloadIdentity, default_chain,
 };
 #[cfg(feature = "cli")]
 pub use provider::{AzureCli, AzureDeveloperCli};

@@ -7,11 +7,9 @@ use crate::{
     Clock, Error, Identity, Provider,
     env::Env,
     http::{HttpTransport, Transport},
-    refresh::{Alone, Engine, Fetch, Job, Parts},
+    refresh::{Alone, Engine, Parts},
     sync::Arc,
     tenant::TenantId,
-    text::guid,
-    wire::jwt,
 };
 
 /// How long a caller waits that says nothing else: three attempts of 10 s, as much as a client usually gives a

@@ -1,11 +1,11 @@
 //! Providers as the environment configures them: the variables, and what a partial set of them lacks.
 
-use super::{Chain, ClientAuth, ConfidentialClient, ManagedIdentity, SecretFile, WorkloadIdentity};
 #[cfg(feature = "cli")]
 use super::{AzureCli, AzureDeveloperCli};
+use super::{Chain, ClientAuth, ConfidentialClient, ManagedIdentity, SecretFile, WorkloadIdentity};
+use crate::{Authority, Env, Error, ManagedIdentityId, error::ErrorKind};
 #[cfg(feature = "certificate")]
 use crate::{Secret, provider::Certificate};
-use crate::{Authority, Env, Error, ManagedIdentityId, error::ErrorKind};
 
 /// Reads credentials from environment variables. With another [prefix](Self::prefix) than `AZURE_` they can stand beside
 /// those of the platform or of another part of the program.
@@ -185,7 +185,9 @@ impl Environment {
             }
         }
         #[cfg(not(feature = "cli"))]
-        for (name, chosen) in [("azure-cli", chosen.azure_cli), ("azure-developer-cli", chosen.azure_developer_cli)] {
+        for (name, chosen) in
+            [("azure-cli", chosen.azure_cli), ("azure-developer-cli", chosen.azure_developer_cli)]
+        {
             if chosen {
                 let left_out = Error::new(ErrorKind::NotAvailable, "not compiled in (feature `cli`)");
                 chain = chain.then::<ConfidentialClient>(name, Err(left_out))?;
@@ -357,7 +359,8 @@ mod tests {
     fn each_word_leaves_what_it_says() {
         let links = |value: Option<&str>| {
             let c = Choice::of(value, "AZURE_").unwrap();
-            [c.environment, c.workload_identity, c.managed_identity, c.azure_cli, c.azure_developer_cli].map(u8::from)
+            [c.environment, c.workload_identity, c.managed_identity, c.azure_cli, c.azure_developer_cli]
+                .map(u8::from)
         };
         assert_eq!(links(None), [1, 1, 1, 1, 1]);
         assert_eq!(links(Some("prod")), [1, 1, 1, 0, 0]);

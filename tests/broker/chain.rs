@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use entra_broker::{
-    BoxFuture, Broker, Chain, ClientSecret, Env, Environment, Error, ErrorKind, FetchContext, Fetched, Grant, Identity,
-    Provider, StaticToken, Subject, TokenRequest, UserAssertion,
+    BoxFuture, Broker, Chain, ClientSecret, Env, Environment, Error, ErrorKind, FetchContext, Fetched, Grant,
+    Identity, Provider, StaticToken, Subject, TokenRequest, UserAssertion,
     emulator::{Endpoint, Fault, sample},
 };
 
@@ -58,7 +58,7 @@ impl Provider for Link {
             self.0.probed.fetch_add(usize::from(cx.is_probe()), Ordering::Relaxed);
             match *self.0.fails.lock().unwrap() {
                 Some(kind) => Err(Error::new(kind, "as this test wants it").with_advice("Do this.")),
-                None => Ok(Fetched::new("token", cx.clock().now(), secs(3600))),
+                None => Ok(Fetched::new("eyJ.a-token-of-a-link.sig", cx.clock().now(), secs(3600))),
             }
         })
     }
@@ -189,7 +189,7 @@ async fn what_worked_and_now_refuses_is_not_passed_over() {
     let (first, second) = (Link::default(), Link::default());
     let broker = world.builder().build(chain(&[("a", &first), ("b", &second)])).unwrap();
     world.get(broker.get_token(VAULT)).await.unwrap();
-    for kind in [ErrorKind::Unavailable, ErrorKind::Credential, ErrorKind::Timeout] {
+    for kind in [ErrorKind::Protocol, ErrorKind::Policy, ErrorKind::Credential] {
         first.set(Some(kind));
         let scope = format!("https://{}.example.test/.default", kind.name());
         let error = world.get(broker.get_token(&scope)).await.unwrap_err();
@@ -221,7 +221,10 @@ async fn a_chain_gets_no_users_tokens() {
     let subject = Subject::OnBehalfOf(UserAssertion::new("eyJ.x.y").unwrap());
     let error = world.get(broker.get_token(&request(VAULT).subject(subject))).await.unwrap_err();
     assert_eq!((error.kind(), link.asked()), (ErrorKind::Config, (0, 0)));
-    assert!(Broker::builder().binding("b").build(chain(&[("a", &link)])).is_err(), "its tokens are never shared");
+    assert!(
+        Broker::builder().binding("b").build(chain(&[("a", &link)])).is_err(),
+        "its tokens are never shared"
+    );
 }
 
 #[tokio::test]
@@ -327,18 +330,29 @@ fn bare() -> Env {
     Env::empty().set("PATH", "/nonexistent")
 }
 
+/// Programs are looked for in real time.
+async fn in_real_time(world: &World, chain: Chain) -> Error {
+    let broker = Broker::builder().transport(world.transport()).build(chain).unwrap();
+    world.see(broker.get_token(VAULT).await).unwrap_err()
+}
+
 #[tokio::test]
 async fn the_default_chain_lists_all_that_it_looked_for() {
     let world = World::new().await;
     world.emulator.faults().add(Fault::on(Endpoint::Identity).refuse());
-    let broker = world.builder().build(environment(&bare()).default_chain().unwrap()).unwrap();
-    let error = world.get(broker.get_token(VAULT)).await.unwrap_err();
+    let error = in_real_time(&world, environment(&bare()).default_chain().unwrap()).await;
     assert_eq!(error.kind(), ErrorKind::NotAvailable, "{error}");
     let told = error.to_string();
-    let places: Vec<_> = ["environment: ", "workload-identity: ", "managed-identity: ", "azure-cli: ", "azure-developer-cli: "]
-        .iter()
-        .map(|link| told.find(link).unwrap_or_else(|| panic!("{link} in {told}")))
-        .collect();
+    let places: Vec<_> = [
+        "environment: ",
+        "workload-identity: ",
+        "managed-identity: ",
+        "azure-cli: ",
+        "azure-developer-cli: ",
+    ]
+    .iter()
+    .map(|link| told.find(link).unwrap_or_else(|| panic!("{link} in {told}")))
+    .collect();
     assert!(places.is_sorted(), "{told}");
 }
 
@@ -380,12 +394,13 @@ async fn azure_token_credentials_chooses_among_the_links() {
         ("AzureCliCredential", &["azure-cli: "], &["azure-developer-cli: ", "environment: "]),
     ] {
         let env = bare().set("AZURE_TOKEN_CREDENTIALS", value);
-        let broker = world.builder().build(environment(&env).default_chain().unwrap()).unwrap();
-        let told = world.get(broker.get_token(VAULT)).await.unwrap_err().to_string();
+        let told = in_real_time(&world, environment(&env).default_chain().unwrap()).await.to_string();
         assert!(there.iter().all(|link| told.contains(link)), "{value}: {told}");
         assert!(!not.iter().any(|link| told.contains(link)), "{value}: {told}");
     }
-    let error = environment(&bare().set("AZURE_TOKEN_CREDENTIALS", "VisualStudioCredential")).default_chain().unwrap_err();
+    let error = environment(&bare().set("AZURE_TOKEN_CREDENTIALS", "VisualStudioCredential"))
+        .default_chain()
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
 }
 
