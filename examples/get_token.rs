@@ -176,7 +176,7 @@ fn provider(options: &Options, env: &Env) -> Result<Box<dyn Provider>, Error> {
             environment
                 .client_with(ClientAuth::source(FederatedManagedIdentity::new(identity(options, env)?)?))?,
         ),
-        Some("azure-pipelines") => boxed(AzurePipelines::from_env(env)?),
+        Some("azure-pipelines") => boxed(AzurePipelines::from_env(env)?.authority(environment.authority()?)),
         Some("github-actions") => {
             boxed(environment.client_with(ClientAuth::source(GitHubActions::new(env)?))?)
         }

@@ -80,7 +80,7 @@ impl Environment {
     ///
     /// As [`client`](Self::client).
     pub fn client_secret(&self) -> Result<ConfidentialClient, Error> {
-        self.client_with(ClientAuth::Secret(self.required("CLIENT_SECRET")?.into()))
+        self.client_with(ClientAuth::Secret(self.credential("CLIENT_SECRET")?.into()))
     }
 
     /// The application by the secret in a file.
@@ -89,7 +89,7 @@ impl Environment {
     ///
     /// As [`client`](Self::client).
     pub fn client_secret_file(&self) -> Result<ConfidentialClient, Error> {
-        let file = SecretFile::new(self.required("CLIENT_SECRET_FILE")?);
+        let file = SecretFile::new(self.credential("CLIENT_SECRET_FILE")?);
         self.client_with(ClientAuth::source(file))
     }
 
@@ -116,7 +116,7 @@ impl Environment {
     /// `Config` where the path is not set, and whatever is wrong with the file.
     #[cfg(feature = "certificate")]
     pub fn certificate(&self) -> Result<Certificate, Error> {
-        let path = self.required("CLIENT_CERTIFICATE_PATH")?;
+        let path = self.credential("CLIENT_CERTIFICATE_PATH")?;
         let password = self.get("CLIENT_CERTIFICATE_PASSWORD")?.map(Secret::new);
         let certificate = Certificate::from_file(path, password)?;
         let chain = self.get("CLIENT_SEND_CERTIFICATE_CHAIN")?;
@@ -130,7 +130,7 @@ impl Environment {
     ///
     /// As [`client`](Self::client).
     pub fn workload_identity(&self) -> Result<ConfidentialClient, Error> {
-        let file = WorkloadIdentity::new(self.required("FEDERATED_TOKEN_FILE")?);
+        let file = WorkloadIdentity::new(self.credential("FEDERATED_TOKEN_FILE")?);
         self.client_with(ClientAuth::source(file))
     }
 
@@ -196,6 +196,21 @@ impl Environment {
         Ok(chain)
     }
 
+    /// The cloud, or what stands in for one: the public one where none is set.
+    ///
+    /// # Errors
+    ///
+    /// `Config` where it is malformed, or over plain http and that was not asked for.
+    pub fn authority(&self) -> Result<Authority, Error> {
+        match self.get("AUTHORITY_HOST")? {
+            None => Ok(Authority::public()),
+            Some(host) if self.plain_http && host.starts_with("http://") => {
+                Authority::dangerous().allow_plain_http(&host)
+            }
+            Some(host) => Authority::custom(&host),
+        }
+    }
+
     fn secret_or_certificate(&self) -> Result<ConfidentialClient, Error> {
         match self.kind()? {
             Some(Kind::Federated) | None => Err(self.nothing()),
@@ -228,14 +243,16 @@ impl Environment {
         let Self { prefix, .. } = self;
         // A client id alone names a managed identity.
         if self.get("TENANT_ID")?.is_some() {
-            let lacks = match self.get("CLIENT_ID")? {
-                None => format!("{prefix}CLIENT_ID and a credential are not"),
-                Some(_) => "no credential is".to_owned(),
+            let also = match self.get("CLIENT_ID")? {
+                None => format!("{prefix}CLIENT_ID is not, and neither is "),
+                Some(_) => String::new(),
             };
-            return Err(Error::config(format!("{prefix}TENANT_ID is set, but {lacks}")).with_advice(format!(
-                "Set {prefix}CLIENT_SECRET, {prefix}CLIENT_CERTIFICATE_PATH or {prefix}FEDERATED_TOKEN_FILE as well, or \
-                 take {prefix}TENANT_ID away."
-            )));
+            return Err(Error::config(format!(
+                "{prefix}TENANT_ID is set, but {also}one of {prefix}CLIENT_SECRET, {prefix}CLIENT_CERTIFICATE_PATH and \
+                 {prefix}FEDERATED_TOKEN_FILE{}",
+                if also.is_empty() { " is not" } else { "" }
+            ))
+            .with_advice(format!("Set what is missing, or take {prefix}TENANT_ID away.")));
         }
         Ok(None)
     }
@@ -258,14 +275,8 @@ impl Environment {
     ///
     /// `Config`, naming the variable, where tenant or client id is missing or malformed.
     pub fn client_with(&self, auth: ClientAuth) -> Result<ConfidentialClient, Error> {
-        let client = ConfidentialClient::new(&self.tenant()?, &self.required("CLIENT_ID")?, auth)?;
-        let client = match self.get("AUTHORITY_HOST")? {
-            None => client,
-            Some(host) if self.plain_http && host.starts_with("http://") => {
-                client.authority(Authority::dangerous().allow_plain_http(&host)?)
-            }
-            Some(host) => client.authority(Authority::custom(&host)?),
-        };
+        let client = ConfidentialClient::new(&self.tenant()?, &self.required("CLIENT_ID")?, auth)?
+            .authority(self.authority()?);
         match self.get("REGIONAL_AUTHORITY_NAME")? {
             Some(region) => client.region(&region),
             None => Ok(client),
@@ -282,6 +293,12 @@ impl Environment {
 
     fn get(&self, name: &str) -> Result<Option<String>, Error> {
         self.env.get(&format!("{}{name}", self.prefix))
+    }
+
+    /// What the credential is made of. What is missing is told in the order of the table above.
+    fn credential(&self, name: &str) -> Result<String, Error> {
+        drop((self.tenant()?, self.required("CLIENT_ID")?));
+        self.required(name)
     }
 
     fn required(&self, name: &str) -> Result<String, Error> {
