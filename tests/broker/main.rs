@@ -12,6 +12,7 @@ mod hits;
 mod holds;
 mod keys;
 mod lies;
+mod managed_identity;
 mod odd_providers;
 mod outages;
 mod providers;
