@@ -16,6 +16,7 @@ mod hits;
 mod holds;
 mod keys;
 mod lies;
+mod managed_identity;
 mod odd_providers;
 mod outages;
 mod overheard;
