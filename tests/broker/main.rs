@@ -4,6 +4,8 @@
 
 mod background;
 mod bad_input;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod cli;
 mod clocks;
 mod errors;
 mod flights;
@@ -14,10 +16,15 @@ mod keys;
 mod lies;
 mod odd_providers;
 mod outages;
+mod pipelines;
 mod providers;
 mod scheduler;
+mod scratch;
 mod simulation;
+mod sources;
 #[path = "../support/mod.rs"]
 mod support;
 mod trouble;
 mod warm;
+#[cfg(unix)]
+mod workload_identity;
