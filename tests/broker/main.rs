@@ -8,6 +8,8 @@ mod bad_input;
 mod chain;
 mod challenges;
 mod check_tenant;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod cli;
 mod clocks;
 mod errors;
 mod flights;
@@ -20,11 +22,16 @@ mod managed_identity;
 mod odd_providers;
 mod outages;
 mod overheard;
+mod pipelines;
 mod providers;
 mod regions;
 mod scheduler;
+mod scratch;
 mod simulation;
+mod sources;
 #[path = "../support/mod.rs"]
 mod support;
 mod trouble;
 mod warm;
+#[cfg(unix)]
+mod workload_identity;
