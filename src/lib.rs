@@ -32,6 +32,7 @@
 //! |---|---|---|
 //! | none | secret and managed identity, cache, refresh engine | reqwest with rustls |
 //! | `azure-core` | the broker under the clients of the Azure SDK, and its credentials as providers | azure_core, without its HTTP client |
+//! | `validate` | access tokens checked where they are received | jsonwebtoken |
 //! | `emulator` | a local Entra for examples and tests | axum, hyper's server, jsonwebtoken, maud, rcgen, tokio-rustls, toml, x509-parser |
 
 mod authority;
@@ -62,6 +63,8 @@ mod sync;
 mod tenant;
 mod text;
 mod token;
+#[cfg(feature = "validate")]
+mod validate;
 mod wire;
 
 pub use self::http::{
@@ -90,6 +93,8 @@ pub use secret::Secret;
 pub use subject::{Subject, UserAssertion, UserId};
 pub use tenant::TenantId;
 pub use token::{AccessToken, Token};
+#[cfg(feature = "validate")]
+pub use validate::{TokenValidator, TrustedIssuer, ValidToken, ValidatorBuilder};
 pub use wire::BearerChallenge;
 
 use std::{future::Future, pin::Pin};
