@@ -32,6 +32,8 @@ mod sources;
 #[path = "../support/mod.rs"]
 mod support;
 mod trouble;
+#[cfg(feature = "validate")]
+mod validate;
 mod warm;
 #[cfg(unix)]
 mod workload_identity;
