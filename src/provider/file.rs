@@ -126,6 +126,9 @@ pub(super) struct Stamp {
     length: u64,
     /// Where a link leads: a mounted secret is replaced by turning one around.
     real: Option<PathBuf>,
+    /// Which file it is: one that was put in its place can be as old and as large.
+    #[cfg(unix)]
+    number: u64,
 }
 
 impl Stamp {
@@ -136,6 +139,8 @@ impl Stamp {
             modified: metadata.modified().ok(),
             length: metadata.len(),
             real: path.canonicalize().ok(),
+            #[cfg(unix)]
+            number: std::os::unix::fs::MetadataExt::ino(&metadata),
         })
     }
 }

@@ -4,6 +4,12 @@
 
 mod background;
 mod bad_input;
+#[cfg(feature = "certificate")]
+mod certificate;
+#[cfg(feature = "certificate")]
+mod certificate_fetch;
+#[cfg(feature = "certificate")]
+mod certificate_material;
 mod clocks;
 mod errors;
 mod flights;

@@ -67,11 +67,12 @@ impl Held {
                 .with_advice("Put the certificate into the same file: Entra knows the key by it."));
         }
         if certificates.len() > CERTIFICATES {
-            return Err(Error::config(format!("{what} has more than {CERTIFICATES} certificates")));
+            return Err(Error::config(format!("{what} has more than {CERTIFICATES} certificates"))
+                .with_advice("Leave the application's own, and those that lead from it to its authority."));
         }
         let parsed = certificates.iter().map(|der| match X509Certificate::from_der(der) {
             Ok(([], parsed)) => Ok((der, parsed)),
-            _ => Err(Error::config(format!("{what} has a certificate that is damaged"))),
+            _ => Err(damaged(what, "a certificate")),
         });
         let parsed = parsed.collect::<Result<Vec<_>, _>>()?;
         let own = parsed.iter().filter(|(_, certificate)| {
@@ -162,7 +163,7 @@ impl Held {
             Algorithm::Ps256 => &RSA_PSS_SHA256,
             Algorithm::Rs256 => &RSA_PKCS1_SHA256,
         };
-        let mut signature = vec![0; self.key.public_modulus_len()];
+        let mut signature = Zeroizing::new(vec![0; self.key.public_modulus_len()]);
         self.key.sign(encoding, &SystemRandom::new(), unsigned.as_bytes(), &mut signature).map_err(failed)?;
         Ok(assertion::signed(&unsigned, &signature))
     }
@@ -204,7 +205,7 @@ fn chain(
 }
 
 fn parse_key(what: &str, key: &KeyDer) -> Result<RsaKeyPair, Error> {
-    let damaged = || Error::config(format!("{what} has a private key that is damaged"));
+    let damaged = || damaged(what, "a private key");
     let pkcs1 = match key {
         KeyDer::Pkcs1(der) => der,
         KeyDer::Pkcs8(der) => inner_key(der).ok_or_else(damaged)?.map_err(|kind| {
@@ -224,6 +225,11 @@ fn parse_key(what: &str, key: &KeyDer) -> Result<RsaKeyPair, Error> {
         ));
     }
     RsaKeyPair::from_der(pkcs1).map_err(|rejected| damaged().with_source(rejected))
+}
+
+fn damaged(what: &str, part: &str) -> Error {
+    Error::config(format!("{what} has {part} that is damaged"))
+        .with_advice("Export key and certificate again.")
 }
 
 /// The RSA key within PKCS#8, or what it is instead.
