@@ -142,6 +142,9 @@ fn keys_that_entra_does_not_take_are_refused_with_the_reason() {
     refused_pem(&sec1, reason);
     refused(Certificate::from_pkcs12(&fixture("elliptic.p12"), Some(&password())), ErrorKind::Config, reason);
     refused_pem(std::str::from_utf8(&fixture("short.pem")).unwrap(), "RSA key of 1024 bits");
+    // A version, and a modulus of 8193 bits.
+    let modulus = [&[0x30, 0x82, 4, 8, 2, 1, 0, 2, 0x82, 4, 1, 1][..], &[0; 1024]].concat();
+    refused_pem(&pem("RSA PRIVATE KEY", &modulus), "RSA key of 8193 bits");
     let own = key(0).serialize_pem();
     refused_pem(&own.replace("PRIVATE KEY", "OPENSSH PRIVATE KEY"), "OpenSSH");
 }

@@ -84,6 +84,9 @@ fn client(world: &World, certificate: Certificate) -> ConfidentialClient {
 
 fn broker(world: &World, transport: &Watched, client: ConfidentialClient) -> Broker {
     world.expect_unsaid(PASSWORD);
+    for number in 0..2 {
+        world.expect_unsaid(key(number).serialize_pem().lines().nth(3).unwrap());
+    }
     Broker::builder().clock(world.clock.clone()).transport(transport.clone()).seed(7).build(client).unwrap()
 }
 
@@ -269,6 +272,9 @@ async fn a_reload_that_fails_does_not_lose_the_certificate_at_hand() {
         }
         get(&world, &broker, &transport).await.unwrap();
         assert_eq!(certificate.thumbprint(), registered(&old).thumbprint(), "{contents:?}");
+    }
+    for reason in ["without an end", "is empty", "neither PEM", "expired on 2020-01-01", "does not exist"] {
+        assert!(world.was_said(&["not reloaded", reason]), "no warning that the file {reason}");
     }
     std::fs::rename(folder.path("next.pem"), &path).unwrap();
     // It is seen, and not yet registered.

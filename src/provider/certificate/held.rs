@@ -26,6 +26,8 @@ use crate::{
 
 /// The shortest key that Entra takes, and that this signs with.
 const KEY_BITS: usize = 2048;
+/// The longest one that the crypto library signs with.
+const MOST_KEY_BITS: usize = 8192;
 /// More certificates than that are no chain.
 const CERTIFICATES: usize = 100;
 
@@ -193,13 +195,15 @@ fn chain(
     all: &[(&Vec<u8>, X509Certificate<'_>)],
 ) -> Vec<Vec<u8>> {
     let mut chain = vec![leaf.to_vec()];
-    let mut issuer = parsed_leaf.issuer().as_raw();
-    while let Some((der, next)) = all
-        .iter()
-        .find(|(der, next)| next.subject().as_raw() == issuer && !chain.iter().any(|known| known == *der))
+    let mut last = parsed_leaf;
+    // One that names itself as its issuer ends it.
+    while last.issuer().as_raw() != last.subject().as_raw()
+        && let Some((der, next)) = all.iter().find(|(der, next)| {
+            next.subject().as_raw() == last.issuer().as_raw() && !chain.iter().any(|known| known == *der)
+        })
     {
         chain.push(der.to_vec());
-        issuer = next.issuer().as_raw();
+        last = next;
     }
     chain
 }
@@ -223,6 +227,12 @@ fn parse_key(what: &str, key: &KeyDer) -> Result<RsaKeyPair, Error> {
         .with_advice(
             "Make a certificate with an RSA key of 2048 bits or more: shorter ones can be broken.",
         ));
+    }
+    if bits > MOST_KEY_BITS {
+        return Err(Error::config(format!(
+            "{what} has an RSA key of {bits} bits, and {MOST_KEY_BITS} is the most"
+        ))
+        .with_advice("Make a certificate with an RSA key of 2048 to 4096 bits: longer ones sign slowly."));
     }
     RsaKeyPair::from_der(pkcs1).map_err(|rejected| damaged().with_source(rejected))
 }
