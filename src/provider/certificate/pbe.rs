@@ -1,7 +1,7 @@
 //! Decryption by a password: PKCS#5 (RFC 8018) and the older scheme of PKCS#12 (RFC 7292), as key files use them.
 //!
-//! By hand and over the crypto library that is here anyway. The one crate for it would bring 45 more, limits the rounds of a
-//! key derivation one by one and not in sum, and leaves decrypted keys in memory.
+//! By hand, over the crypto library that is here anyway. `p12-keystore` with `pkcs8` would bring 38 crates more, two of them
+//! pre-releases; it limits the rounds of each key derivation and not of all together, and leaves decrypted keys in memory.
 
 use std::num::NonZeroU32;
 
