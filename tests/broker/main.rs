@@ -10,6 +10,10 @@ mod challenges;
 mod check_tenant;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli;
+#[cfg(feature = "certificate")]
+mod certificate;
+mod certificate_fetch;
+mod certificate_material;
 mod clocks;
 mod errors;
 mod flights;
