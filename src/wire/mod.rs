@@ -3,6 +3,7 @@
 //! Pure: no IO, no clock. Every parser takes arbitrary bytes, in linear time and without unbounded recursion, and no
 //! error that comes from here holds a part of a body beyond numbers and a few checked, bounded fields.
 
+pub(crate) mod callback;
 mod challenge;
 mod codes;
 mod explain;
