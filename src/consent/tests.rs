@@ -162,7 +162,7 @@ fn it_survives_a_restart_and_nothing_else_is_taken_for_it() {
     let (consent, _) = consent(TENANT);
     let (_, pending) = consent.begin().unwrap();
     let opaque = pending.to_opaque();
-    let restored = PendingConsent::restore(&opaque).unwrap().clock(consent.clock.clone());
+    let restored = PendingConsent::restore(&opaque).unwrap().clock(consent.clock);
     let callback = back(&restored, &good());
     assert_eq!(restored.complete(&callback).unwrap().claimed_tenant().as_str(), TENANT);
     let plain = Authority::dangerous().allow_plain_http("http://127.0.0.1:8080").unwrap();

@@ -1,4 +1,5 @@
 //! Admin consent as the crate asks for it, and reads what the emulator's pages bring back.
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 use crate::browser::*;
 use entra_broker::emulator::{Emulator, sample};

@@ -50,7 +50,7 @@ async fn a_signature_that_is_none_or_anothers_is_refused() {
         sign_with(super::forge::header("rsa"), but(json!({ "roles": ["Admin"] })).to_string(), |_| {
             Vec::new()
         });
-    let moved = format!("{}{signature}", other_claims);
+    let moved = format!("{other_claims}{signature}");
     for (token, why) in [
         (sign_with(header("none", "rsa"), &text, |_| Vec::new()), "it is signed by \"none\""),
         (sign_with(header("None", "rsa"), &text, |_| Vec::new()), "it is signed by \"None\""),
