@@ -71,18 +71,28 @@ impl Handle {
     #[inline]
     pub fn with<R>(&self, read: impl FnOnce(&Token) -> R) -> Option<R> {
         let shell = &*self.broker.0;
+        if shell.calls.is_some() {
+            return self.with_recorded(read);
+        }
         let now = shell.clock.now();
         let mut read = Some(read);
-        let lend = |token: &Arc<Token>| {
-            let read = read.take()?;
-            shell.hit(Asked::Request(&self.request), self.label(), token, now);
-            Some(read(token))
-        };
-        let hit = self.cell.hit(now, lend).flatten();
+        let hit = self.cell.hit(now, |token| read.take().map(|read| read(token))).flatten();
         if hit.is_some() {
+            shell.engine.counters.hit();
             return hit;
         }
         read.and_then(|read| self.with_due(read))
+    }
+
+    #[cold]
+    pub(super) fn recorded(&self, token: &Token, now: Now) {
+        self.broker.0.record(Asked::Request(&self.request), self.label(), token, now);
+    }
+
+    /// Where calls are recorded, the record needs the token after it was read.
+    #[cold]
+    fn with_recorded<R>(&self, read: impl FnOnce(&Token) -> R) -> Option<R> {
+        self.peek().map(|token| read(&token))
     }
 
     #[cold]
@@ -96,7 +106,10 @@ impl Handle {
         let shell = &*self.broker.0;
         let now = shell.clock.now();
         if let Some(token) = self.cell.take(now) {
-            shell.hit(Asked::Request(&self.request), self.label(), &token, now);
+            shell.engine.counters.hit();
+            if shell.calls.is_some() {
+                self.recorded(&token, now);
+            }
             return Some(AccessToken(token));
         }
         self.peek_due(now)
@@ -110,7 +123,7 @@ impl Handle {
         if self.cell.is_attached() {
             return self.broker.0.peek(Asked::Request(&self.request), &self.cell, now);
         }
-        let token = self.broker.take(Asked::Request(&self.request), now, None);
+        let token = self.broker.take_recorded(Asked::Request(&self.request), self.label(), now);
         let asked = Asked::Request(&self.request);
         token.or_else(|| self.broker.0.peek(asked, &self.broker.0.known(asked)?, now))
     }
@@ -147,7 +160,7 @@ impl HandleGet<'_> {
         let now = broker.0.clock.now();
         let cell = if cell.is_attached() {
             Arc::clone(cell)
-        } else if let Some(token) = broker.take(Asked::Request(request), now, None) {
+        } else if let Some(token) = broker.take_recorded(Asked::Request(request), self.handle.label(), now) {
             return Poll::Ready(Ok(token));
         } else {
             match broker.0.cell(Asked::Request(request), now) {
@@ -188,10 +201,13 @@ impl Future for HandleGet<'_> {
         if this.waiting.is_some() {
             return this.wait(cx);
         }
-        let Handle { broker, request, cell, .. } = this.handle;
+        let Handle { broker, cell, .. } = this.handle;
         let now = broker.0.clock.now();
         if let Some(token) = cell.take(now) {
-            broker.0.hit(Asked::Request(request), this.handle.label(), &token, now);
+            broker.0.engine.counters.hit();
+            if broker.0.calls.is_some() {
+                this.handle.recorded(&token, now);
+            }
             return Poll::Ready(Ok(AccessToken(token)));
         }
         this.miss(cx)

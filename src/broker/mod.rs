@@ -136,7 +136,16 @@ impl Broker {
     pub fn peek<'a>(&self, request: impl Into<RequestRef<'a>>) -> Option<AccessToken> {
         let now = self.0.clock.now();
         let asked = request.into().0;
-        self.take(asked, now, None).or_else(|| self.0.peek(asked, &self.0.known(asked)?, now))
+        self.take_recorded(asked, None, now).or_else(|| self.0.peek(asked, &self.0.known(asked)?, now))
+    }
+
+    #[inline]
+    fn take_recorded(&self, asked: Asked<'_>, label: Option<&str>, now: Now) -> Option<AccessToken> {
+        let token = self.take(asked, now)?;
+        if self.0.calls.is_some() {
+            self.0.record(asked, label, &token, now);
+        }
+        Some(token)
     }
 
     /// A resource refused this token. If it is still the cached one it goes, and the next caller waits for another;
@@ -216,14 +225,8 @@ impl Shell {
         Some(AccessToken(token))
     }
 
-    /// A call was served from the cache.
-    #[inline]
-    fn hit(&self, asked: Asked<'_>, label: Option<&str>, token: &Token, now: Now) {
-        self.engine.counters.hit();
-        self.record(asked, label, token, now);
-    }
-
-    #[inline]
+    #[cold]
+    #[inline(never)]
     fn record(&self, asked: Asked<'_>, label: Option<&str>, token: &Token, now: Now) {
         if let Some(audit) = &self.calls {
             audit.hit(&self.source.who, asked, label, token, now);
@@ -279,9 +282,8 @@ mod tests {
         let broker = Broker::builder().capacity(1).build(provider).unwrap();
         let vault = TokenRequest::new("https://vault.azure.net/.default").unwrap();
         let handle = broker.handle(&vault);
-        let hit = |request: &TokenRequest| {
-            broker.take(Asked::Request(request), broker.0.clock.now(), None).is_some()
-        };
+        let hit =
+            |request: &TokenRequest| broker.take(Asked::Request(request), broker.0.clock.now()).is_some();
         for _ in 0..3 {
             broker.get_token(&vault).await.unwrap();
             assert!(hit(&vault));

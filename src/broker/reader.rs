@@ -84,9 +84,8 @@ impl Reader {
     /// Where calls are recorded, each read has to come by here.
     fn record(&mut self, now: Now) {
         self.view.expire();
-        let Handle { broker, request, .. } = &self.handle;
         if let Some(token) = self.view.token() {
-            broker.0.record(Asked::Request(request), self.handle.label(), token, now);
+            self.handle.recorded(token, now);
         }
     }
 

@@ -129,7 +129,7 @@ impl Broker {
         let shell = &*self.0;
         let now = shell.clock.now();
         if patience.challenge.is_none()
-            && let Some(token) = self.take(Asked::Request(request), now, None)
+            && let Some(token) = self.take_recorded(Asked::Request(request), patience.label.as_deref(), now)
         {
             return Ok(Ok(token));
         }
