@@ -93,6 +93,7 @@ pub use secret::Secret;
 pub use subject::{Subject, UserAssertion, UserId};
 pub use tenant::TenantId;
 pub use token::{AccessToken, Token};
+pub use wire::BearerChallenge;
 
 use std::{future::Future, pin::Pin};
 

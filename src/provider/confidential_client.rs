@@ -121,7 +121,13 @@ impl ConfidentialClient {
     /// As [`region`](Self::region).
     pub fn region_from_env(self, env: &Env) -> Result<Self, Error> {
         match env.get("REGION_NAME")? {
-            Some(region) => self.region(&region.replace(' ', "").to_ascii_lowercase()),
+            Some(region) => {
+                let named: String = region.split_whitespace().collect();
+                self.region(&named.to_ascii_lowercase()).map_err(|error| {
+                    Error::config(format!("environment variable REGION_NAME: {error}"))
+                        .with_advice(error.advice().to_owned())
+                })
+            }
             None => Ok(self),
         }
     }

@@ -3,6 +3,7 @@
 //! Pure: no IO, no clock. Every parser takes arbitrary bytes, in linear time and without unbounded recursion, and no
 //! error that comes from here holds a part of a body beyond numbers and a few checked, bounded fields.
 
+mod challenge;
 mod codes;
 mod explain;
 pub(crate) mod form;
@@ -12,6 +13,8 @@ mod lifetime;
 pub(crate) mod managed_identity;
 pub(crate) mod oauth_error;
 pub(crate) mod token;
+
+pub use challenge::BearerChallenge;
 
 #[cfg(test)]
 mod testing;

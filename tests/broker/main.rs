@@ -6,6 +6,7 @@ mod audit;
 mod background;
 mod bad_input;
 mod check_tenant;
+mod challenges;
 mod clocks;
 mod errors;
 mod flights;
@@ -16,7 +17,9 @@ mod keys;
 mod lies;
 mod odd_providers;
 mod outages;
+mod overheard;
 mod providers;
+mod regions;
 mod scheduler;
 mod simulation;
 #[path = "../support/mod.rs"]
