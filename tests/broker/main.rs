@@ -5,8 +5,8 @@
 mod audit;
 mod background;
 mod bad_input;
-mod check_tenant;
 mod challenges;
+mod check_tenant;
 mod clocks;
 mod errors;
 mod flights;
