@@ -4,21 +4,26 @@
 //! cargo run --example get_token -- --scope https://vault.azure.net/.default
 //! ```
 //!
-//! With `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` and `AZURE_CLIENT_SECRET` the application's secret is used; without them,
-//! the managed identity of the machine. See `--help` for the rest.
+//! With `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` and a secret, a certificate or a workload's token file, the application proves
+//! itself by that; without them, the managed identity of the machine is asked. `--provider` names any other. See `--help`
+//! for the rest.
 
 use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
 use entra_broker::{
-    AccessToken, Authority, Broker, ClientSecret, ConfidentialClient, Env, Error, ErrorKind, ManagedIdentity,
-    ManagedIdentityId, TenantId, TokenRequest,
+    AccessToken, Audit, AuditCalls, AzurePipelines, Broker, ClientAssertion, ClientAuth, Env, Environment,
+    Error, ErrorKind, FederatedManagedIdentity, GitHubActions, JsonLines, ManagedIdentity, ManagedIdentityId,
+    Provider, Secret, TenantId, TokenRequest,
 };
+#[cfg(feature = "cli")]
+use entra_broker::{AzureCli, AzureDeveloperCli};
 use lexopt::{Arg, Parser, ValueExt as _};
 use serde::Serialize;
 
@@ -27,7 +32,24 @@ usage: get_token --scope SCOPE [OPTION...]
 
   --scope SCOPE            what to ask for, such as https://vault.azure.net/.default;
                            several are separated by spaces, or given one by one
-  --provider NAME          client-secret or managed-identity; by default the environment decides
+  --provider NAME          one of the following; by default the environment decides
+      client-secret, client-certificate, workload-identity, environment
+                           an application, by the variables below
+      client-assertion     an application, by the assertion on stdin
+      federated-managed-identity
+                           an application, by the token of a user-assigned identity,
+                           which --identity names
+      azure-pipelines, github-actions
+                           an application, by the pipeline's own variables
+      managed-identity     of the machine
+      azure-cli, azure-developer-cli
+                           whoever is signed in there (build with --features cli)
+      default-chain        the first that is available here, as Microsoft's clients look;
+                           AZURE_TOKEN_CREDENTIALS says among which
+  --identity CLIENT_ID     the user-assigned identity
+  --rs256                  sign a certificate's assertion by RS256 and SHA-1, for old setups
+  --prefix PREFIX          read PREFIX_TENANT_ID and so on instead of AZURE_TENANT_ID
+  --audit FILE             append an audit trail to it
   --tenant TENANT          ask in this tenant instead of the application's own, which it
                            stands in for where AZURE_TENANT_ID is not set
   --ca FILE                trust these certificates too (PEM)
@@ -38,9 +60,16 @@ usage: get_token --scope SCOPE [OPTION...]
   --help                   print this
 
 environment:
-  AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET
-                           the application and its secret; AZURE_CLIENT_ID alone
-                           names a user-assigned managed identity
+  AZURE_TENANT_ID, AZURE_CLIENT_ID
+                           the application; AZURE_CLIENT_ID alone names a
+                           user-assigned managed identity
+  AZURE_CLIENT_SECRET or AZURE_CLIENT_SECRET_FILE
+                           its secret
+  AZURE_CLIENT_CERTIFICATE_PATH, AZURE_CLIENT_CERTIFICATE_PASSWORD
+                           its certificate and key, PEM or PKCS#12 (build with
+                           --features certificate)
+  AZURE_FEDERATED_TOKEN_FILE
+                           a workload's token
   AZURE_AUTHORITY_HOST     another cloud than the public one
   IDENTITY_ENDPOINT and other variables of the platform
                            where the managed identity is
@@ -85,10 +114,17 @@ async fn get_tokens(options: &Options, env: &Env) -> Result<ExitCode, Error> {
     if let Some(timeout) = options.timeout {
         builder = builder.timeout(timeout);
     }
-    let (broker, provider) = match choose(options.provider, env)? {
-        ProviderName::ClientSecret => (builder.build(client_secret(env, options)?)?, "client-secret"),
-        ProviderName::ManagedIdentity => (builder.build(managed_identity(env)?)?, "managed-identity"),
-    };
+    if let Some(path) = &options.audit {
+        builder = builder.audit(Audit::builder(JsonLines::append(path)?).calls(AuditCalls::All).build());
+    }
+    let provider = provider(options, env)?;
+    let name = options
+        .provider
+        .as_deref()
+        .filter(|name| *name != "environment")
+        .unwrap_or(provider.name())
+        .to_owned();
+    let broker = builder.build(provider)?;
     let tenant = request.requested_tenant().or(broker.identity().tenant()).map(TenantId::as_str);
 
     let mut previous: Option<AccessToken> = None;
@@ -96,7 +132,7 @@ async fn get_tokens(options: &Options, env: &Env) -> Result<ExitCode, Error> {
         let token = broker.get_token(&request).await?;
         let cached = previous.as_ref().is_some_and(|previous| previous.is_same(&token));
         let line = TokenLine {
-            provider,
+            provider: &name,
             tenant,
             scopes: request.scopes().iter().collect(),
             expires_on: rfc3339(token.expires_on()),
@@ -109,52 +145,97 @@ async fn get_tokens(options: &Options, env: &Env) -> Result<ExitCode, Error> {
         }
         previous = Some(token);
     }
+    broker.close().await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What to ask, where the user does not say: whatever the environment holds something of.
-fn choose(asked: Option<ProviderName>, env: &Env) -> Result<ProviderName, Error> {
-    Ok(match asked {
-        Some(name) => name,
-        None if env.get("AZURE_CLIENT_SECRET")?.is_some() || env.get("AZURE_TENANT_ID")?.is_some() => {
-            ProviderName::ClientSecret
+/// What to ask: what the user names, else whatever the environment holds something of.
+fn provider(options: &Options, env: &Env) -> Result<Box<dyn Provider>, Error> {
+    let mut environment = Environment::new(env);
+    if let Some(prefix) = &options.prefix {
+        environment = environment.prefix(format!("{}_", prefix.trim_end_matches('_')));
+    }
+    if let Some(tenant) = &options.tenant {
+        environment = environment.tenant_or(tenant);
+    }
+    if options.plain_http {
+        environment = environment.dangerous_plain_http();
+    }
+    Ok(match options.provider.as_deref() {
+        None => match environment.client() {
+            Ok(client) => boxed(client),
+            Err(error) if error.kind() == ErrorKind::NotAvailable => boxed(environment.managed_identity()?),
+            Err(error) => return Err(error),
+        },
+        Some("environment") => boxed(environment.client()?),
+        Some("client-secret") => boxed(environment.client_secret()?),
+        Some("client-certificate") => client_certificate(&environment, options)?,
+        Some("workload-identity") => boxed(environment.workload_identity()?),
+        Some("client-assertion") => boxed(environment.client_with(assertion_on_stdin())?),
+        Some("federated-managed-identity") => boxed(
+            environment
+                .client_with(ClientAuth::source(FederatedManagedIdentity::new(identity(options, env)?)?))?,
+        ),
+        Some("azure-pipelines") => boxed(AzurePipelines::from_env(env)?.authority(environment.authority()?)),
+        Some("github-actions") => {
+            boxed(environment.client_with(ClientAuth::source(GitHubActions::new(env)?))?)
         }
-        None => ProviderName::ManagedIdentity,
+        Some("managed-identity") if options.identity.is_some() => boxed(identity(options, env)?),
+        Some("managed-identity") => boxed(environment.managed_identity()?),
+        #[cfg(feature = "cli")]
+        Some("azure-cli") => boxed(AzureCli::from_env(env)),
+        #[cfg(feature = "cli")]
+        Some("azure-developer-cli") => boxed(AzureDeveloperCli::from_env(env)),
+        Some("default-chain") => boxed(environment.default_chain()?),
+        Some(name) => {
+            return Err(Error::new(ErrorKind::Config, format!("--provider {name}: not compiled in"))
+                .with_advice("Build with --features cli."));
+        }
     })
 }
 
-fn client_secret(env: &Env, options: &Options) -> Result<ConfidentialClient, Error> {
-    let required = |name: &str| {
-        env.get(name)?.ok_or_else(|| {
-            Error::new(ErrorKind::Config, format!("environment variable {name}: not set, or blank")).with_advice(
-                "A client secret needs AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET. For a managed \
-                 identity set neither tenant nor secret, or say --provider managed-identity.",
-            )
-        })
-    };
-    let tenant = match &options.tenant {
-        Some(tenant) if env.get("AZURE_TENANT_ID")?.is_none() => tenant.clone(),
-        _ => required("AZURE_TENANT_ID")?,
-    };
-    let client_id = required("AZURE_CLIENT_ID")?;
-    let client = ClientSecret::new(&tenant, &client_id, required("AZURE_CLIENT_SECRET")?)?;
-    Ok(match env.get("AZURE_AUTHORITY_HOST")? {
-        None => client,
-        Some(host) if options.plain_http && host.starts_with("http://") => {
-            client.authority(Authority::dangerous().allow_plain_http(&host)?)
-        }
-        Some(host) => client.authority(Authority::custom(&host)?),
-    })
+fn boxed(provider: impl Provider) -> Box<dyn Provider> {
+    Box::new(provider)
 }
 
-fn managed_identity(env: &Env) -> Result<ManagedIdentity, Error> {
-    let id = match env.get("AZURE_CLIENT_ID")? {
-        Some(client_id) => ManagedIdentityId::client_id(&client_id)?,
-        None => ManagedIdentityId::system(),
-    };
-    ManagedIdentity::from_env(id, env)
+#[cfg(feature = "certificate")]
+fn client_certificate(environment: &Environment, options: &Options) -> Result<Box<dyn Provider>, Error> {
+    let certificate = environment.certificate()?;
+    let certificate = if options.rs256 { certificate.rs256() } else { certificate };
+    Ok(boxed(environment.client_with(ClientAuth::source(certificate))?))
 }
 
+#[cfg(not(feature = "certificate"))]
+fn client_certificate(environment: &Environment, _: &Options) -> Result<Box<dyn Provider>, Error> {
+    Ok(boxed(environment.client_certificate()?))
+}
+
+/// The user-assigned one.
+fn identity(options: &Options, env: &Env) -> Result<ManagedIdentity, Error> {
+    let id = options.identity.as_deref().ok_or_else(|| {
+        Error::new(ErrorKind::Config, "--identity: a user-assigned identity's client id is needed")
+    })?;
+    ManagedIdentity::from_env(ManagedIdentityId::client_id(id)?, env)
+}
+
+/// As a program would be given one by whatever it trusts: here, once, by a pipe.
+fn assertion_on_stdin() -> ClientAuth {
+    let read: OnceLock<Result<Secret, Error>> = OnceLock::new();
+    let read = Arc::new(read);
+    ClientAuth::source(ClientAssertion::new(move |cx, _| {
+        let read = Arc::clone(&read);
+        Box::pin(async move { cx.blocking(move || read.get_or_init(stdin).clone()).await })
+    }))
+}
+
+fn stdin() -> Result<Secret, Error> {
+    let mut text = String::new();
+    // A client assertion has a few KiB.
+    match io::stdin().take(64 * 1024).read_to_string(&mut text) {
+        Ok(_) => Ok(Secret::from(text.trim())),
+        Err(error) => Err(Error::new(ErrorKind::Config, "stdin: expected an assertion").with_source(error)),
+    }
+}
 fn read_ca(path: &Path) -> Result<Vec<u8>, Error> {
     let mut pem = Vec::new();
     // No more than that: it may be a device that never ends.
@@ -170,7 +251,7 @@ fn read_ca(path: &Path) -> Result<Vec<u8>, Error> {
 /// A line on stdout.
 #[derive(Serialize)]
 struct TokenLine<'a> {
-    provider: &'static str,
+    provider: &'a str,
     tenant: Option<&'a str>,
     scopes: Vec<&'a str>,
     expires_on: String,
@@ -258,15 +339,13 @@ fn complain(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-#[derive(Clone, Copy)]
-enum ProviderName {
-    ClientSecret,
-    ManagedIdentity,
-}
-
 struct Options {
     scopes: String,
-    provider: Option<ProviderName>,
+    provider: Option<String>,
+    identity: Option<String>,
+    prefix: Option<String>,
+    audit: Option<PathBuf>,
+    rs256: bool,
     tenant: Option<String>,
     ca: Option<PathBuf>,
     timeout: Option<Duration>,
@@ -282,6 +361,10 @@ impl Options {
         let mut options = Self {
             scopes: String::new(),
             provider: None,
+            identity: None,
+            prefix: None,
+            audit: None,
+            rs256: false,
             tenant: None,
             ca: None,
             timeout: None,
@@ -293,6 +376,10 @@ impl Options {
             match arg {
                 Arg::Long("scope") => scopes.push(args.value()?.string()?),
                 Arg::Long("provider") => options.provider = Some(args.value()?.parse_with(provider_name)?),
+                Arg::Long("identity") => options.identity = Some(args.value()?.string()?),
+                Arg::Long("prefix") => options.prefix = Some(args.value()?.string()?),
+                Arg::Long("audit") => options.audit = Some(args.value()?.into()),
+                Arg::Long("rs256") => options.rs256 = true,
                 Arg::Long("tenant") => options.tenant = Some(args.value()?.string()?),
                 Arg::Long("ca") => options.ca = Some(args.value()?.into()),
                 Arg::Long("timeout") => options.timeout = Some(args.value()?.parse_with(seconds)?),
@@ -311,11 +398,25 @@ impl Options {
     }
 }
 
-fn provider_name(text: &str) -> Result<ProviderName, &'static str> {
-    match text {
-        "client-secret" => Ok(ProviderName::ClientSecret),
-        "managed-identity" => Ok(ProviderName::ManagedIdentity),
-        _ => Err("expected client-secret or managed-identity"),
+const PROVIDERS: &[&str] = &[
+    "client-secret",
+    "client-certificate",
+    "workload-identity",
+    "environment",
+    "client-assertion",
+    "federated-managed-identity",
+    "azure-pipelines",
+    "github-actions",
+    "managed-identity",
+    "azure-cli",
+    "azure-developer-cli",
+    "default-chain",
+];
+
+fn provider_name(text: &str) -> Result<String, String> {
+    match PROVIDERS.contains(&text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("expected one of {}", PROVIDERS.join(", "))),
     }
 }
 

@@ -56,6 +56,12 @@ impl Env {
             Some(Err(_)) => Err(Error::config(format!("environment variable {name}: expected UTF-8"))),
         }
     }
+
+    /// Whether the process's variables lie beneath, and those that were set: what a child is given.
+    #[cfg(feature = "cli")]
+    pub(crate) fn layers(&self) -> (bool, &BTreeMap<String, OsString>) {
+        (self.process, &self.set)
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the process's environment")]

@@ -203,6 +203,11 @@ impl Error {
         self.clone().change(|inner| inner.held_for = Some(remaining))
     }
 
+    /// The same failure in other words.
+    pub(crate) fn with_message(&self, message: String) -> Self {
+        self.clone().change(|inner| inner.message = message.into())
+    }
+
     fn change(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self

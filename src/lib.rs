@@ -32,6 +32,7 @@
 //! |---|---|---|
 //! | none | secret and managed identity, cache, refresh engine | reqwest with rustls |
 //! | `azure-core` | the broker under the clients of the Azure SDK, and its credentials as providers | azure_core, without its HTTP client |
+//! | `certificate` | applications that prove themselves by a certificate | x509-parser, and cbc, des and rc2 for old key files |
 //! | `emulator` | a local Entra for examples and tests | axum, hyper's server, jsonwebtoken, maud, rcgen, tokio-rustls, toml, x509-parser |
 
 mod authority;
@@ -84,9 +85,15 @@ pub use identity_id::ManagedIdentityId;
 #[cfg(feature = "azure-core")]
 pub use integrations::{AzureCredential, AzureOptions};
 pub use provider::{
-    ClientAuth, ClientCredential, ClientSecret, ConfidentialClient, CredentialRequest, CredentialSource,
-    FetchContext, FnProvider, ManagedIdentity, Provider, StaticToken,
+    AssertionRequest, AzurePipelines, Chain, ClientAssertion, ClientAuth, ClientCredential, ClientSecret,
+    ConfidentialClient, CredentialRequest, CredentialSource, DangerousManagedIdentity, Environment,
+    FederatedManagedIdentity, FetchContext, FnProvider, GitHubActions, ManagedIdentity, Provider,
+    RotatingSecret, SecretFile, StaticToken, WorkloadIdentity, default_chain,
 };
+#[cfg(feature = "cli")]
+pub use provider::{AzureCli, AzureDeveloperCli};
+#[cfg(feature = "certificate")]
+pub use provider::{Certificate, ClientCertificate};
 pub use request::{CallOptions, RequestRef, TokenRequest};
 pub use scope::ScopeSet;
 pub use secret::Secret;

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "tests: helpers too")]
 
+#[path = "examples/every_provider.rs"]
+mod every_provider;
+
 use std::{
     collections::BTreeSet,
     env, fs,

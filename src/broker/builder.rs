@@ -2,16 +2,14 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Audit, Broker, Shell, Spellings, Tenants, audit::Who, next_id, source::Source};
+use super::{Audit, Broker, Shell, Spellings, Tenants, audit::Who, next_id, source::Source, tenants::List};
 use crate::{
     Clock, Error, Identity, Provider,
     env::Env,
     http::{HttpTransport, Transport},
-    refresh::{Alone, Engine, Fetch, Job, Parts},
+    refresh::{Alone, Engine, Parts},
     sync::Arc,
     tenant::TenantId,
-    text::guid,
-    wire::jwt,
 };
 
 /// How long a caller waits that says nothing else: three attempts of 10 s, as much as a client usually gives a
@@ -46,7 +44,7 @@ pub struct Builder {
     capacity: usize,
     background_fetches: usize,
     timeout: Duration,
-    tenants: Tenants,
+    tenants: List,
     binding: Option<String>,
     transport: Option<Arc<dyn Transport>>,
     roots: Vec<Vec<u8>>,
@@ -62,7 +60,7 @@ impl Builder {
             capacity: CAPACITY,
             background_fetches: BACKGROUND_FETCHES,
             timeout: CALLERS_TIMEOUT,
-            tenants: Tenants::Listed(Box::default()),
+            tenants: List::default(),
             binding: None,
             transport: None,
             roots: Vec::new(),
@@ -92,16 +90,17 @@ impl Builder {
         self
     }
 
-    /// The tenants that requests may name besides the provider's own. Default: none.
+    /// Tenants that requests may name besides the provider's own. Default: none. While the broker runs there are
+    /// [`Broker::allow_tenant`] and [`Broker::deny_tenant`].
     pub fn allow_tenants(mut self, tenants: impl IntoIterator<Item = TenantId>) -> Self {
-        self.tenants = Tenants::Listed(tenants.into_iter().collect());
+        self.tenants.allowed.extend(tenants);
         self
     }
 
     /// Requests may name any tenant. Where the tenant comes from outside, whoever sends it chooses where your
     /// application asks with its credential.
     pub fn allow_all_tenants(mut self) -> Self {
-        self.tenants = Tenants::All;
+        self.tenants.all = true;
         self
     }
 
@@ -192,7 +191,7 @@ impl Builder {
             clock: self.clock,
             engine,
             identity,
-            tenants: self.tenants,
+            tenants: Tenants::new(self.tenants),
             timeout: self.timeout,
             spellings: Spellings::new(),
             calls: self.audit.filter(Audit::wants_hits),

@@ -231,6 +231,7 @@ impl Broker {
             challenge: None::<Claims>,
             label: None,
             previous: None,
+            refused: None,
             deadline,
             gate: {
                 let engine = Arc::clone(&engine);

@@ -10,6 +10,7 @@ mod metrics;
 mod reader;
 mod source;
 mod spelling;
+mod tenants;
 mod warm;
 
 use std::{
@@ -34,15 +35,14 @@ use crate::{
     Clock, Error, Identity, Provider, RequestRef,
     cell::ErasedCell,
     clock::Now,
-    error::{Blame, ErrorKind},
     refresh::{Ask, Engine, Entry},
     request::{Asked, CallOptions, Key, TokenRequest},
     sync::Arc,
-    tenant::TenantId,
     token::{AccessToken, Token},
 };
 use source::Source;
 use spelling::Spellings;
+use tenants::Tenants;
 
 /// Keeps a fresh token ready for every scope in use.
 ///
@@ -73,13 +73,6 @@ struct Shell {
     /// Only where calls are recorded as well.
     calls: Option<Audit>,
     source: Arc<Source>,
-}
-
-/// Which tenants a request may name besides the provider's own.
-#[derive(Debug, Clone)]
-enum Tenants {
-    Listed(Box<[TenantId]>),
-    All,
 }
 
 impl Broker {
@@ -251,16 +244,7 @@ impl Shell {
         if self.identity.tenant() == Some(tenant) {
             return Ok(Cow::Owned(request.key().at_home()));
         }
-        let allowed = match &self.tenants {
-            Tenants::All => true,
-            Tenants::Listed(list) => list.contains(tenant),
-        };
-        if allowed {
-            return Ok(Cow::Borrowed(request.key()));
-        }
-        Err(Error::new(ErrorKind::Policy, format!("tenant {tenant} is not one that this broker may ask"))
-            .with_blame(Blame::Configuration)
-            .with_advice("List it with `Broker::builder().allow_tenants(…)`, or take it out of the request."))
+        self.tenants.check(tenant).map(|()| Cow::Borrowed(request.key()))
     }
 }
 

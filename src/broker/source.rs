@@ -40,8 +40,19 @@ impl Source {
 
     /// One fetch, recorded in the audit trail.
     pub(super) async fn fetch(&self, job: Job, event: AuditEvent) -> Result<Fetched, Error> {
-        let Job { request, grant, reason, attended, challenge, label, previous, deadline, gate, random } =
-            job;
+        let Job {
+            request,
+            grant,
+            reason,
+            attended,
+            challenge,
+            label,
+            previous,
+            refused,
+            deadline,
+            gate,
+            random,
+        } = job;
         let trail = Trail::default();
         let cx = FetchContext {
             transport: Arc::clone(&self.transport),
@@ -51,6 +62,7 @@ impl Source {
             attended,
             challenge,
             previous,
+            refused,
             gate,
             random,
             in_chain: false,

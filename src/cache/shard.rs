@@ -78,6 +78,10 @@ impl<S> Shard<S> {
         eviction::choose(&self.0.read(), now, newcomer)
     }
 
+    pub(super) fn remove_where(&self, gone: &impl Fn(&Key) -> bool) -> Vec<Gone<S>> {
+        self.0.write().extract_if(|cell| gone(cell.key())).map(Gone::new).collect()
+    }
+
     pub(super) fn clear(&self) -> Vec<Gone<S>> {
         self.0.write().drain().map(Gone::new).collect()
     }

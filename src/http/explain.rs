@@ -30,6 +30,19 @@ fn explain_connect(error: &reqwest::Error, route: Route) -> TransportError {
 
     let tls = |reason: &'static str| TransportError::new(TransportErrorKind::Tls, reason);
     match find::<Tls>(error) {
+        Some(Tls::InvalidCertificate(why)) if matches!(route, Route::Pinned(_)) => {
+            let reason = match why {
+                Certificate::ApplicationVerificationFailure => {
+                    "its certificate is not the one with the expected thumbprint"
+                }
+                Certificate::BadSignature => "it does not have the key of the certificate that it shows",
+                _ => "its certificate cannot be read",
+            };
+            return tls(reason).with_advice(
+                "Nothing was sent to it. The platform starts the application anew when it renews its certificate; \
+                 where that is not it, something else answers in its place.",
+            );
+        }
         // A bad signature is what an authority looks like that was renewed with another key under the same name.
         Some(Tls::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature)) => {
             return tls("its certificate was issued by nobody who is trusted here").with_advice(ADD_ROOTS);
@@ -80,7 +93,7 @@ fn explain_connect(error: &reqwest::Error, route: Route) -> TransportError {
             reason.into(),
             "Check whether a firewall stands between; where a proxy is needed, set HTTPS_PROXY.",
         ),
-        Route::Plain => {
+        Route::Plain | Route::Pinned(_) => {
             (reason.into(), "Check that something listens there and that this program may reach it.")
         }
     };

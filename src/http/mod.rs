@@ -6,6 +6,7 @@
 mod error;
 mod exchange;
 mod explain;
+mod pinned;
 mod proxy;
 mod reqwest_transport;
 mod retry;
@@ -35,6 +36,13 @@ pub enum Pool {
     /// The managed-identity endpoint of the platform: never through a proxy, which would answer with an identity of
     /// its own. Plain http to loopback and link-local addresses only.
     ManagedIdentity,
+    /// The managed-identity endpoint of Service Fabric: by https and never through a proxy. Its certificate is issued by
+    /// nobody in particular and is known by the SHA-1 of its DER form, whatever name and dates are in it. A server with
+    /// any other one must not be sent anything.
+    ServiceFabric {
+        /// The SHA-1 of the server's certificate.
+        thumbprint: [u8; 20],
+    },
 }
 
 /// Sends one request, once.

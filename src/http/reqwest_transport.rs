@@ -1,6 +1,7 @@
 //! The transport that goes over the network, by reqwest and rustls.
 
 use std::{
+    error::Error as StdError,
     fmt,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
@@ -14,6 +15,7 @@ use zeroize::Zeroizing;
 use super::{
     Pool, Transport, TransportError,
     explain::explain,
+    pinned,
     proxy::Proxies,
     target::{self, Route},
 };
@@ -63,14 +65,26 @@ struct Clients {
     plain: Option<reqwest::Client>,
     direct: Option<reqwest::Client>,
     proxied: Option<reqwest::Client>,
+    /// The one certificate that is trusted, and the client that does. A process has one Service Fabric around it.
+    pinned: ([u8; 20], Option<reqwest::Client>),
 }
 
 impl Clients {
+    fn new(runtime: runtime::Id) -> Self {
+        Self { runtime, plain: None, direct: None, proxied: None, pinned: ([0; 20], None) }
+    }
+
     fn slot(&mut self, route: Route) -> &mut Option<reqwest::Client> {
         match route {
             Route::Plain => &mut self.plain,
             Route::Direct => &mut self.direct,
             Route::Proxied => &mut self.proxied,
+            Route::Pinned(thumbprint) => {
+                if self.pinned.0 != thumbprint {
+                    self.pinned = (thumbprint, None);
+                }
+                &mut self.pinned.1
+            }
         }
     }
 }
@@ -119,7 +133,7 @@ impl HttpTransport {
         let mut all = self.0.clients.lock();
         let mut clients = match all.iter().position(|clients| clients.runtime == runtime) {
             Some(at) => all.remove(at),
-            None => Clients { runtime, plain: None, direct: None, proxied: None },
+            None => Clients::new(runtime),
         };
         let result = then(&mut clients);
         _evicted = (all.len() >= RUNTIMES).then(|| all.remove(0));
@@ -268,7 +282,7 @@ impl fmt::Debug for HttpTransportBuilder {
 }
 
 impl Inner {
-    fn build(&self, route: Route) -> Result<reqwest::Client, reqwest::Error> {
+    fn build(&self, route: Route) -> Result<reqwest::Client, Box<dyn StdError + Send + Sync>> {
         let loopback = [
             // Port 0 stands for the one of the request.
             SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -290,13 +304,14 @@ impl Inner {
         let builder = match route {
             // No roots are read: a container that has only a managed identity may have none.
             Route::Plain => builder.tls_certs_only([]),
+            Route::Pinned(thumbprint) => builder.tls_backend_preconfigured(pinned::config(thumbprint)?),
             Route::Direct | Route::Proxied => builder.tls_certs_merge(self.roots.iter().cloned()),
         };
-        match (route, self.proxies.proxy()) {
+        let builder = match (route, self.proxies.proxy()) {
             (Route::Proxied, Some(proxy)) => builder.proxy(reqwest::Proxy::https(proxy.as_str())?),
             _ => builder,
-        }
-        .build()
+        };
+        Ok(builder.build()?)
     }
 }
 

@@ -13,6 +13,8 @@ pub(super) enum Route {
     Direct,
     /// https, through the proxy.
     Proxied,
+    /// https, straight, to the one server whose certificate has this thumbprint.
+    Pinned([u8; 20]),
 }
 
 const PLAIN_ADVICE: &str = "Use https: plain http is for endpoints of the machine itself.";
@@ -31,7 +33,8 @@ pub(super) fn route(pool: Pool, url: &Url, proxies: &Proxies) -> Result<Route, T
     let host = url.host().ok_or_else(|| TransportError::refused("the URL has no host"))?;
     match (url.scheme(), pool) {
         ("https", Pool::TokenService) if !is_loopback(&host) && proxies.intercept(url) => Ok(Route::Proxied),
-        ("https", _) => Ok(Route::Direct),
+        ("https", Pool::ServiceFabric { thumbprint }) => Ok(Route::Pinned(thumbprint)),
+        ("https", Pool::TokenService | Pool::ManagedIdentity) => Ok(Route::Direct),
         ("http", Pool::TokenService) if is_loopback(&host) => Ok(Route::Plain),
         ("http", Pool::ManagedIdentity) if is_loopback(&host) || is_link_local(&host) => Ok(Route::Plain),
         ("http", Pool::TokenService) => {
@@ -39,6 +42,10 @@ pub(super) fn route(pool: Pool, url: &Url, proxies: &Proxies) -> Result<Route, T
         }
         ("http", Pool::ManagedIdentity) => {
             Err(TransportError::refused("plain http goes to loopback and link-local addresses only")
+                .with_advice(PLAIN_ADVICE))
+        }
+        ("http", Pool::ServiceFabric { .. }) => {
+            Err(TransportError::refused("plain http shows no certificate, and so not who answers")
                 .with_advice(PLAIN_ADVICE))
         }
         _ => Err(TransportError::refused("neither http nor https")),
@@ -93,11 +100,16 @@ mod tests {
             ("http://localhost.evil.example/", None, None),
             ("http://login.microsoftonline.com/t", None, None),
             ("http://127.0.0.1@evil.example/", None, None),
+            ("https://user@login.microsoftonline.com/", None, None),
+            ("https://10.0.0.4:2377/metadata/identity", Some(Route::Proxied), Some(Route::Direct)),
             ("ftp://localhost/", None, None),
             ("/relative", None, None),
         ] {
             assert_eq!(try_route(Pool::TokenService, uri), token_service, "{uri}");
             assert_eq!(try_route(Pool::ManagedIdentity, uri), managed_identity, "{uri}");
+            let https = uri.starts_with("https://") && !uri.contains('@');
+            let pinned = Pool::ServiceFabric { thumbprint: [7; 20] };
+            assert_eq!(try_route(pinned, uri), https.then_some(Route::Pinned([7; 20])), "{uri}");
         }
     }
 }

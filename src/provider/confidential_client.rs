@@ -1,6 +1,6 @@
 //! An application that has a credential of its own, at the token service.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use http::{Request, header::CONTENT_TYPE};
 
@@ -289,6 +289,10 @@ impl Provider for ConfidentialClient {
         grant: Grant,
     ) -> BoxFuture<'a, Result<Fetched, Error>> {
         Box::pin(self.ask(cx, request, grant))
+    }
+
+    fn budget(&self) -> Duration {
+        self.auth.budget()
     }
 }
 

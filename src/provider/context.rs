@@ -26,6 +26,7 @@ pub struct FetchContext {
     pub(crate) attended: bool,
     pub(crate) challenge: Option<Claims>,
     pub(crate) previous: Option<AccessToken>,
+    pub(crate) refused: Option<[u8; 32]>,
     pub(crate) gate: Gate,
     pub(crate) random: Arc<dyn Fn() -> f64 + Send + Sync>,
     pub(crate) in_chain: bool,
@@ -154,9 +155,15 @@ impl FetchContext {
         self.challenge.as_ref()
     }
 
-    /// The token that this fetch is to replace, dead or alive.
+    /// The token that this fetch is to replace, dead or alive. One that was [invalidated](crate::Broker::invalidate) is
+    /// gone; see [`refused`](Self::refused).
     pub fn previous(&self) -> Option<&AccessToken> {
         self.previous.as_ref()
+    }
+
+    /// The SHA-256 of a token that a resource refused, and that must not come back: for sources that can be told.
+    pub fn refused(&self) -> Option<[u8; 32]> {
+        self.refused
     }
 }
 

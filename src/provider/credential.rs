@@ -1,9 +1,12 @@
 //! How an application proves who it is: by a secret, or by an assertion that is made anew for each request.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use super::FetchContext;
 use crate::{Authority, BoxFuture, ClientId, Error, Secret, TenantId, error::ErrorKind, sync::Arc};
+
+/// As a provider has it.
+const BUDGET: Duration = Duration::from_secs(60);
 
 /// How an application proves who it is.
 #[derive(Debug, Clone)]
@@ -26,6 +29,13 @@ impl ClientAuth {
         match self {
             Self::Secret(_) => "client-secret",
             Self::Source(source) => source.name(),
+        }
+    }
+
+    pub(super) fn budget(&self) -> Duration {
+        match self {
+            Self::Secret(_) => BUDGET,
+            Self::Source(source) => source.budget(),
         }
     }
 
@@ -98,6 +108,11 @@ pub trait CredentialSource: fmt::Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, Option<ClientCredential>> {
         Box::pin(async { None })
     }
+
+    /// How long a fetch with it may take in all. Default: 60 s, as of any [`Provider`](super::Provider).
+    fn budget(&self) -> Duration {
+        BUDGET
+    }
 }
 
 /// What an application shows to the token service.
@@ -111,7 +126,7 @@ pub enum ClientCredential {
 }
 
 impl ClientCredential {
-    fn text(&self) -> &Secret {
+    pub(super) fn text(&self) -> &Secret {
         match self {
             Self::Secret(text) | Self::Assertion(text) => text,
         }

@@ -1,7 +1,7 @@
 //! Files that hold a credential: small, regular, and read in bounded time whatever stands at their path.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
@@ -19,6 +19,9 @@ use crate::{Error, Secret, error::ErrorKind};
 /// `Config` where it is missing, unreadable, empty, too large or no regular file: a directory, a device, a pipe that would
 /// be waited at for ever.
 pub(super) fn read(what: &str, path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
+    // Looked at twice: to open a device may do something, and what is looked at may be another file by the time it is open.
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(what, path, error))?;
+    check(what, path, &metadata, limit)?;
     let file = open(path).map_err(|error| unreadable(what, path, error))?;
     read_open(what, path, &file, limit)
 }
@@ -52,8 +55,10 @@ pub(super) fn read_within(
 /// As [`read`], and `Config` where it is not UTF-8 or blank.
 pub(super) fn read_secret(what: &str, path: &Path, limit: usize) -> Result<Secret, Error> {
     let bytes = read(what, path, limit)?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Error::config(format!("{what} {} is not UTF-8 text", shown(path))))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| {
+        Error::config(format!("{what} {} is not UTF-8 text", shown(path)))
+            .with_advice("Write it anew as UTF-8: some editors and shells write UTF-16.")
+    })?;
     let text = text.trim_start_matches('\u{feff}').trim();
     if text.is_empty() {
         return Err(empty(what, path));
@@ -63,24 +68,32 @@ pub(super) fn read_secret(what: &str, path: &Path, limit: usize) -> Result<Secre
 
 fn read_open(what: &str, path: &Path, file: &File, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
     let metadata = file.metadata().map_err(|error| unreadable(what, path, error))?;
-    if !metadata.is_file() {
-        let is = if metadata.is_dir() { "a directory" } else { "a device or a pipe" };
-        return Err(Error::config(format!("{what} {} is {is}, not a file", shown(path))));
-    }
-    let too_large = || {
-        Error::config(format!("{what} {} is larger than {limit} bytes, so it is something else", shown(path)))
-    };
-    if metadata.len() > limit as u64 {
-        return Err(too_large());
-    }
+    check(what, path, &metadata, limit)?;
     // All of it at once: a vector that grows leaves copies of a secret behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit.min(metadata.len() as usize) + 1));
     file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(what, path, error))?;
     match bytes.len() {
         0 => Err(empty(what, path)),
-        length if length > limit => Err(too_large()),
+        length if length > limit => Err(too_large(what, path, limit)),
         _ => Ok(bytes),
     }
+}
+
+fn check(what: &str, path: &Path, metadata: &Metadata, limit: usize) -> Result<(), Error> {
+    if !metadata.is_file() {
+        let is = if metadata.is_dir() { "a directory" } else { "a device or a pipe" };
+        return Err(Error::config(format!("{what} {} is {is}, not a file", shown(path)))
+            .with_advice("Give the path of the file itself."));
+    }
+    if metadata.len() > limit as u64 {
+        return Err(too_large(what, path, limit));
+    }
+    Ok(())
+}
+
+fn too_large(what: &str, path: &Path, limit: usize) -> Error {
+    Error::config(format!("{what} {} is larger than {limit} bytes, so it is something else", shown(path)))
+        .with_advice("Look at what the path leads to. Nothing of it was kept.")
 }
 
 /// Without waiting: to open a pipe that nobody writes to takes for ever.
@@ -89,23 +102,26 @@ fn open(path: &Path) -> io::Result<File> {
     options.read(true);
     #[cfg(target_os = "linux")]
     {
+        use rustix::fs::OFlags;
         use std::os::unix::fs::OpenOptionsExt as _;
-        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
-    }
-    #[cfg(not(target_os = "linux"))]
-    if !std::fs::metadata(path)?.is_file() && !std::fs::metadata(path)?.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed());
     }
     options.open(path)
 }
 
 fn unreadable(what: &str, path: &Path, error: io::Error) -> Error {
-    let message = match error.kind() {
-        io::ErrorKind::NotFound => format!("{what} {} does not exist", shown(path)),
-        io::ErrorKind::PermissionDenied => format!("{what} {} may not be read by this process", shown(path)),
-        _ => format!("{what} {} cannot be read", shown(path)),
+    let (how, advice) = match error.kind() {
+        io::ErrorKind::NotFound => {
+            ("does not exist", "Check the path, and that what should put the file there has done so.")
+        }
+        io::ErrorKind::PermissionDenied => (
+            "may not be read by this process",
+            "Let the user that the process runs as read it, and pass the directories above it.",
+        ),
+        _ => ("cannot be read", "Look at what the path leads to."),
     };
-    Error::new(ErrorKind::Config, message).with_source(error)
+    let message = format!("{what} {} {how}", shown(path));
+    Error::new(ErrorKind::Config, message).with_advice(advice).with_source(error)
 }
 
 fn empty(what: &str, path: &Path) -> Error {
@@ -126,6 +142,9 @@ pub(super) struct Stamp {
     length: u64,
     /// Where a link leads: a mounted secret is replaced by turning one around.
     real: Option<PathBuf>,
+    /// Which file it is: one that was put in its place can be as old and as large.
+    #[cfg(unix)]
+    number: u64,
 }
 
 impl Stamp {
@@ -136,6 +155,12 @@ impl Stamp {
             modified: metadata.modified().ok(),
             length: metadata.len(),
             real: path.canonicalize().ok(),
+            #[cfg(unix)]
+            number: std::os::unix::fs::MetadataExt::ino(&metadata),
         })
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+#[path = "file_tests.rs"]
+mod tests;

@@ -1,20 +1,46 @@
 //! Who gets tokens, and how: one uncached fetch each.
 
+mod azure_pipelines;
+#[cfg(feature = "certificate")]
+mod certificate;
+mod chain;
+#[cfg(feature = "cli")]
+mod cli;
+mod client_assertion;
+mod client_secret;
 mod confidential_client;
 mod context;
 mod credential;
+mod environment;
+mod federated_managed_identity;
 mod file;
 mod fixed;
+mod github_actions;
 mod managed_identity;
+mod pipeline;
+mod variables;
+mod workload_identity;
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
+pub use azure_pipelines::AzurePipelines;
+#[cfg(feature = "certificate")]
+pub use certificate::{Certificate, ClientCertificate};
+pub use chain::Chain;
+#[cfg(feature = "cli")]
+pub use cli::{AzureCli, AzureDeveloperCli};
+pub use client_assertion::{AssertionRequest, ClientAssertion};
+pub use client_secret::{RotatingSecret, SecretFile};
 pub use confidential_client::{ClientSecret, ConfidentialClient};
 pub use context::FetchContext;
 pub(crate) use context::{Exchanged, Trail};
 pub use credential::{ClientAuth, ClientCredential, CredentialRequest, CredentialSource};
+pub use environment::{Environment, default_chain};
+pub use federated_managed_identity::FederatedManagedIdentity;
 pub use fixed::{FnProvider, StaticToken};
-pub use managed_identity::ManagedIdentity;
+pub use github_actions::GitHubActions;
+pub use managed_identity::{DangerousManagedIdentity, ManagedIdentity};
+pub use workload_identity::WorkloadIdentity;
 
 use crate::{BoxFuture, Error, Fetched, Grant, Identity, TokenRequest};
 

@@ -33,6 +33,8 @@ pub(crate) struct Job {
     /// What the caller who began it said that it is for.
     pub(crate) label: Option<Box<str>>,
     pub(crate) previous: Option<AccessToken>,
+    /// SHA-256 of one that was refused and must not come back.
+    pub(crate) refused: Option<[u8; 32]>,
     pub(crate) deadline: Now,
     /// Asked before anything is sent: whether this flight still leads, and nothing has been learnt meanwhile that
     /// makes sending futile.
@@ -149,6 +151,7 @@ impl Engine {
             challenge: flight.challenge.as_ref().and_then(Challenge::claims).cloned(),
             label: flight.label.clone(),
             previous,
+            refused: lead.cell.slow(|slow| slow.refused),
             deadline,
             gate,
             random: {

@@ -3,7 +3,11 @@
 //! Pure: no IO, no clock. Every parser takes arbitrary bytes, in linear time and without unbounded recursion, and no
 //! error that comes from here holds a part of a body beyond numbers and a few checked, bounded fields.
 
+#[cfg(feature = "certificate")]
+pub(crate) mod assertion;
 mod challenge;
+#[cfg(feature = "cli")]
+pub(crate) mod cli;
 mod codes;
 mod explain;
 pub(crate) mod form;
@@ -12,6 +16,7 @@ pub(crate) mod jwt;
 mod lifetime;
 pub(crate) mod managed_identity;
 pub(crate) mod oauth_error;
+pub(crate) mod oidc;
 pub(crate) mod token;
 
 pub use challenge::BearerChallenge;

@@ -98,14 +98,16 @@ fn codes(body: &Members) -> Vec<u32> {
     let mut codes = Vec::new();
     listed.iter().take(4 * MAX_CODES).filter_map(number).for_each(|code| keep(&mut codes, code));
     if codes.is_empty() {
-        let description = body.get("error_description").or_else(|| body.get("message"));
+        let inner = || body.get("error").and_then(|error| error.get("message"));
+        let description = body.get("error_description").or_else(|| body.get("message")).or_else(inner);
         let bytes = description.and_then(Value::as_str).unwrap_or_default().as_bytes();
         described(&bytes[..bytes.len().min(MAX_DESCRIPTION)], &mut codes);
     }
     codes
 }
 
-fn described(text: &[u8], codes: &mut Vec<u32>) {
+/// The digits after each `AADSTS` of a text, in order.
+pub(super) fn described(text: &[u8], codes: &mut Vec<u32>) {
     const PREFIX: &[u8] = b"AADSTS";
     for start in 0..text.len() {
         let Some(rest) = text[start..].strip_prefix(PREFIX) else { continue };

@@ -92,7 +92,9 @@ pub(crate) fn parse_token_answer(
     }
     let what = cx.what;
     let carried = "the client secret";
-    parse_success(&Answered { status, headers, what, carried, sent: cx.sent, now: cx.now }, members)
+    let redirect =
+        "Name the authority that it leads to, if you trust that one; a captive portal redirects too.";
+    parse_success(&Answered { status, headers, what, carried, redirect, sent: cx.sent, now: cx.now }, members)
 }
 
 /// What every answer that should hold a token has in common.
@@ -102,6 +104,8 @@ pub(super) struct Answered<'a> {
     pub(super) what: &'static str,
     /// What must not be carried to wherever a redirect leads.
     pub(super) carried: &'static str,
+    /// What to do about one.
+    pub(super) redirect: &'static str,
     pub(super) sent: SystemTime,
     pub(super) now: SystemTime,
 }
@@ -121,11 +125,7 @@ impl Answered<'_> {
             "{} answered with a redirect, which is not followed: {} would go along",
             self.what, self.carried
         );
-        Error::new(ErrorKind::Protocol, message)
-            .with_advice(
-                "Name the authority that it leads to, if you trust that one; a captive portal redirects too.",
-            )
-            .with_answer(failure.answer)
+        Error::new(ErrorKind::Protocol, message).with_advice(self.redirect).with_answer(failure.answer)
     }
 }
 
@@ -139,7 +139,7 @@ pub(super) fn parse_success(cx: &Answered<'_>, members: Option<Members>) -> Resu
     drop(secret(&mut members, "id_token"));
     match cx.status {
         200..=299 => {}
-        300..=399 => return Err(cx.redirected()),
+        300..=303 | 307 | 308 => return Err(cx.redirected()),
         _ => return Err(cx.nonsense("a status that ends no request")),
     }
     if members.is_empty() && access_token.is_none() {

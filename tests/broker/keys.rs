@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use entra_broker::{
     BoxFuture, Broker, CallOptions, Claims, Env, Error, ErrorKind, FetchContext, Fetched, Grant, Identity,
     ManagedIdentity, ManagedIdentityId, Provider, Subject, TenantId, TokenRequest, UserAssertion, UserId,
-    emulator::sample,
+    emulator::{Endpoint, Fault, sample},
 };
 
 use crate::support::*;
@@ -278,4 +278,56 @@ async fn an_assertion_is_never_missing_from_a_fetch() {
         let token = world.get(broker.get_token(&other.clone())).await.unwrap();
         assert_eq!(token.secret(), format!("e||obo(x2)|{}|", other.scopes()));
     }
+}
+
+#[tokio::test]
+async fn a_customer_who_comes_is_allowed_and_one_who_leaves_is_denied_with_all_tokens() {
+    let world = World::new().await;
+    let broker = world.broker();
+    let other = tenant(sample::OTHER_TENANT);
+    let theirs = request(VAULT).tenant(other.clone());
+    assert_eq!(world.get(broker.get_token(&theirs)).await.unwrap_err().kind(), ErrorKind::Policy);
+
+    broker.clone().allow_tenant(other.clone());
+    let token = world.get(broker.get_token(&theirs)).await.unwrap();
+    let handle = broker.handle(&theirs);
+    let mut reader = handle.reader();
+    assert!(reader.get().is_some_and(|read| read.is_same(&token)));
+    world.get(broker.get_token(VAULT)).await.unwrap();
+
+    assert_eq!(broker.deny_tenant(&other), 1);
+    let error = world.get(broker.get_token(&theirs)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Policy);
+    assert!(error.advice().contains("allow_tenant"), "{}", error.advice());
+    assert!(broker.peek(&theirs).is_none() && handle.peek().is_none() && reader.get().is_none());
+    assert_eq!(world.get(handle.get()).await.unwrap_err().kind(), ErrorKind::Policy);
+    world.at_once(broker.get_token(VAULT)).unwrap();
+    assert_eq!(world.requests(), 2);
+
+    broker.allow_tenant(other.clone());
+    world.get(broker.get_token(&theirs)).await.unwrap();
+    assert_eq!(world.requests(), 3, "nothing of before was left");
+}
+
+#[tokio::test]
+async fn a_tenant_can_be_denied_where_all_others_are_allowed_and_while_it_is_asked() {
+    let world = World::new().await;
+    let broker = world.builder().allow_all_tenants().build(world.client()).unwrap();
+    let other = tenant(sample::OTHER_TENANT);
+    let theirs = request(VAULT).tenant(other.clone());
+    world.emulator.faults().add(Fault::on(Endpoint::TokenService).delay(secs(2)).times(1));
+    let call = tokio::spawn({
+        let (broker, theirs) = (broker.clone(), theirs.clone());
+        async move { broker.get_token(&theirs).await }
+    });
+    settle().await;
+    assert_eq!(broker.deny_tenant(&other), 1);
+    world.pass(secs(10)).await;
+    // Who asked while it was allowed has the answer; nobody else gets it.
+    drop(world.see(call.await.unwrap()));
+    assert_eq!(world.get(broker.get_token(&theirs)).await.unwrap_err().kind(), ErrorKind::Policy);
+    assert!(broker.peek(&theirs).is_none());
+    let home = request(VAULT).tenant(tenant(sample::TENANT));
+    broker.deny_tenant(&tenant(sample::TENANT));
+    world.get(broker.get_token(&home)).await.unwrap();
 }

@@ -5,6 +5,7 @@
 mod audit;
 mod background;
 mod bad_input;
+mod chain;
 mod challenges;
 mod check_tenant;
 mod clocks;

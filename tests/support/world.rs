@@ -288,7 +288,7 @@ impl Transport for InMemory {
     ) -> BoxFuture<'a, Result<http::Response<Bytes>, TransportError>> {
         Box::pin(async move {
             let endpoint =
-                if pool == Pool::ManagedIdentity { Endpoint::Identity } else { Endpoint::TokenService };
+                if pool == Pool::TokenService { Endpoint::TokenService } else { Endpoint::Identity };
             let answer = self.emulator.call(endpoint, request).await.map_err(|broken| match broken {
                 Broken::Refused => {
                     TransportError::new(TransportErrorKind::Connect, "refused").with_may_have_left(false)

@@ -1,0 +1,81 @@
+//! Which tenants a request may name besides the provider's own.
+
+use std::{collections::HashSet, fmt};
+
+use arc_swap::ArcSwap;
+
+use super::Broker;
+use crate::{
+    error::{Blame, Error, ErrorKind},
+    request::Key,
+    tenant::TenantId,
+};
+
+/// The list, which may change while the broker runs: customers come and go.
+pub(super) struct Tenants(ArcSwap<List>);
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct List {
+    pub(super) all: bool,
+    pub(super) allowed: HashSet<TenantId>,
+    denied: HashSet<TenantId>,
+}
+
+impl Tenants {
+    pub(super) fn new(list: List) -> Self {
+        Self(ArcSwap::from_pointee(list))
+    }
+
+    pub(super) fn check(&self, tenant: &TenantId) -> Result<(), Error> {
+        let list = self.0.load();
+        let denied = list.denied.contains(tenant);
+        if !denied && (list.all || list.allowed.contains(tenant)) {
+            return Ok(());
+        }
+        let error =
+            Error::new(ErrorKind::Policy, format!("tenant {tenant} is not one that this broker may ask"));
+        Err(error.with_blame(Blame::Configuration).with_advice(match denied {
+            true => "It was denied with `Broker::deny_tenant`; `Broker::allow_tenant` takes that back.",
+            false => {
+                "List it with `Broker::builder().allow_tenants(…)` or `Broker::allow_tenant`, or take it out of the \
+                 request."
+            }
+        }))
+    }
+
+    fn change(&self, change: impl Fn(&mut List)) {
+        self.0.rcu(|list| {
+            let mut list = List::clone(list);
+            change(&mut list);
+            list
+        });
+    }
+}
+
+impl Broker {
+    /// Lets requests name `tenant` from now on, as [`Builder::allow_tenants`](super::Builder::allow_tenants) does: for a
+    /// customer who has just been [checked](Self::check_tenant).
+    pub fn allow_tenant(&self, tenant: TenantId) {
+        self.0.tenants.change(|list| {
+            list.denied.remove(&tenant);
+            list.allowed.insert(tenant.clone());
+        });
+    }
+
+    /// Lets no request name `tenant` any more, whatever was allowed before, and throws away the tokens that are cached for
+    /// it: for a customer who has left. Says how many entries went. Tokens that were handed out live until they expire. The
+    /// provider's own tenant cannot be denied.
+    pub fn deny_tenant(&self, tenant: &TenantId) -> usize {
+        self.0.tenants.change(|list| {
+            list.allowed.remove(tenant);
+            list.denied.insert(tenant.clone());
+        });
+        self.0.engine.cache.remove_where(|key: &Key| key.tenant() == Some(tenant))
+    }
+}
+
+impl fmt::Debug for Tenants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self.0.load(), f)
+    }
+}

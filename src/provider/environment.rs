@@ -1,0 +1,396 @@
+//! Providers as the environment configures them: the variables, and what a partial set of them lacks.
+
+#[cfg(feature = "cli")]
+use super::{AzureCli, AzureDeveloperCli};
+use super::{Chain, ClientAuth, ConfidentialClient, ManagedIdentity, SecretFile, WorkloadIdentity};
+use crate::{Authority, Env, Error, ManagedIdentityId, error::ErrorKind};
+#[cfg(feature = "certificate")]
+use crate::{Secret, provider::Certificate};
+
+/// Reads credentials from environment variables. With another [prefix](Self::prefix) than `AZURE_` they can stand beside
+/// those of the platform or of another part of the program.
+///
+/// | variable | what |
+/// |---|---|
+/// | `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` | the application |
+/// | `AZURE_CLIENT_SECRET` | its secret's value |
+/// | `AZURE_CLIENT_SECRET_FILE` | or a file that holds it, read for each request: a secret can be changed without a restart |
+/// | `AZURE_CLIENT_CERTIFICATE_PATH`, `AZURE_CLIENT_CERTIFICATE_PASSWORD` | or its certificate with the key, PEM or PKCS#12 (feature `certificate`), read again when it changes |
+/// | `AZURE_CLIENT_SEND_CERTIFICATE_CHAIN` | `1` or `true` sends the certificate's chain along |
+/// | `AZURE_FEDERATED_TOKEN_FILE` | or a token of a workload, read for each request |
+/// | `AZURE_AUTHORITY_HOST` | another cloud than the public one |
+/// | `AZURE_REGIONAL_AUTHORITY_NAME` | the region whose endpoint is asked first |
+///
+/// Where several credentials are set, the first in this order counts. A set that lacks something is an error that names what
+/// is missing.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    env: Env,
+    prefix: String,
+    tenant: Option<String>,
+    plain_http: bool,
+}
+
+impl Environment {
+    /// Variables that begin with `AZURE_`.
+    pub fn new(env: &Env) -> Self {
+        Self { env: env.clone(), prefix: "AZURE_".to_owned(), tenant: None, plain_http: false }
+    }
+
+    /// Variables that begin with `prefix`, such as `BATON_ENTRA_`, instead of `AZURE_`.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// The tenant where no variable names one.
+    #[must_use]
+    pub fn tenant_or(mut self, tenant: impl Into<String>) -> Self {
+        self.tenant = Some(tenant.into());
+        self
+    }
+
+    /// Takes an authority over plain http, on this machine alone: for an emulator. A secret travels in the open.
+    #[must_use]
+    pub fn dangerous_plain_http(mut self) -> Self {
+        self.plain_http = true;
+        self
+    }
+
+    /// The application, by whichever credential is set.
+    ///
+    /// # Errors
+    ///
+    /// `NotAvailable` where no variable of an application is set; `Config`, naming the variable, where one is missing,
+    /// malformed or not UTF-8; and whatever is wrong with what it leads to.
+    pub fn client(&self) -> Result<ConfidentialClient, Error> {
+        match self.kind()? {
+            Some(Kind::Secret) => self.client_secret(),
+            Some(Kind::SecretFile) => self.client_secret_file(),
+            Some(Kind::Certificate) => self.client_certificate(),
+            Some(Kind::Federated) => self.workload_identity(),
+            None => Err(self.nothing()),
+        }
+    }
+
+    /// The application by its secret.
+    ///
+    /// # Errors
+    ///
+    /// As [`client`](Self::client).
+    pub fn client_secret(&self) -> Result<ConfidentialClient, Error> {
+        self.client_with(ClientAuth::Secret(self.credential("CLIENT_SECRET")?.into()))
+    }
+
+    /// The application by the secret in a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`client`](Self::client).
+    pub fn client_secret_file(&self) -> Result<ConfidentialClient, Error> {
+        let file = SecretFile::new(self.credential("CLIENT_SECRET_FILE")?);
+        self.client_with(ClientAuth::source(file))
+    }
+
+    /// The application by its certificate.
+    ///
+    /// # Errors
+    ///
+    /// As [`client`](Self::client). Without the feature `certificate`, `Config`.
+    pub fn client_certificate(&self) -> Result<ConfidentialClient, Error> {
+        #[cfg(feature = "certificate")]
+        return self.client_with(ClientAuth::source(self.certificate()?));
+        #[cfg(not(feature = "certificate"))]
+        Err(Error::config(format!(
+            "environment variable {}CLIENT_CERTIFICATE_PATH: certificates were not compiled in",
+            self.prefix
+        ))
+        .with_advice("Build with the feature `certificate`."))
+    }
+
+    /// The certificate alone.
+    ///
+    /// # Errors
+    ///
+    /// `Config` where the path is not set, and whatever is wrong with the file.
+    #[cfg(feature = "certificate")]
+    pub fn certificate(&self) -> Result<Certificate, Error> {
+        let path = self.credential("CLIENT_CERTIFICATE_PATH")?;
+        let password = self.get("CLIENT_CERTIFICATE_PASSWORD")?.map(Secret::new);
+        let certificate = Certificate::from_file(path, password)?;
+        let chain = self.get("CLIENT_SEND_CERTIFICATE_CHAIN")?;
+        let chain = chain.is_some_and(|chain| matches!(&*chain.to_ascii_lowercase(), "1" | "true"));
+        Ok(if chain { certificate.send_chain() } else { certificate })
+    }
+
+    /// The application by a workload's token, as Kubernetes mounts it.
+    ///
+    /// # Errors
+    ///
+    /// As [`client`](Self::client).
+    pub fn workload_identity(&self) -> Result<ConfidentialClient, Error> {
+        let file = WorkloadIdentity::new(self.credential("FEDERATED_TOKEN_FILE")?);
+        self.client_with(ClientAuth::source(file))
+    }
+
+    /// The machine's identity: user-assigned where a client id is set.
+    ///
+    /// # Errors
+    ///
+    /// As [`ManagedIdentity::from_env`].
+    pub fn managed_identity(&self) -> Result<ManagedIdentity, Error> {
+        let id = match self.get("CLIENT_ID")? {
+            Some(client_id) => ManagedIdentityId::client_id(&client_id)?,
+            None => ManagedIdentityId::system(),
+        };
+        ManagedIdentity::from_env(id, &self.env)
+    }
+
+    /// The credentials that Microsoft's own clients look for, in their order:
+    ///
+    /// | link | available where |
+    /// |---|---|
+    /// | `environment` | a secret or a certificate is set in the variables above |
+    /// | `workload-identity` | `AZURE_FEDERATED_TOKEN_FILE` is set |
+    /// | `managed-identity` | the platform's variables are set, or IMDS answers within a second |
+    /// | `azure-cli` | `az` is installed and signed in (feature `cli`) |
+    /// | `azure-developer-cli` | `azd` is installed and signed in (feature `cli`) |
+    ///
+    /// `AZURE_TOKEN_CREDENTIALS` chooses among them: `prod` for the first three, `dev` for the last two, or the name of one,
+    /// as `ManagedIdentityCredential`. Set `prod` where a developer's sign-in must never be taken for the service's identity.
+    ///
+    /// # Errors
+    ///
+    /// `Config` where a set of variables is partial or malformed, and where `AZURE_TOKEN_CREDENTIALS` names none of them.
+    pub fn default_chain(&self) -> Result<Chain, Error> {
+        let chosen = Choice::of(self.get("TOKEN_CREDENTIALS")?.as_deref(), &self.prefix)?;
+        let mut chain = Chain::new();
+        if chosen.environment {
+            chain = chain.then("environment", self.secret_or_certificate())?;
+        }
+        if chosen.workload_identity {
+            chain = chain.then("workload-identity", self.federated())?;
+        }
+        if chosen.managed_identity {
+            chain = chain.then("managed-identity", self.managed_identity())?;
+        }
+        #[cfg(feature = "cli")]
+        {
+            if chosen.azure_cli {
+                chain = chain.then("azure-cli", Ok(AzureCli::from_env(&self.env)))?;
+            }
+            if chosen.azure_developer_cli {
+                chain = chain.then("azure-developer-cli", Ok(AzureDeveloperCli::from_env(&self.env)))?;
+            }
+        }
+        #[cfg(not(feature = "cli"))]
+        for (name, chosen) in
+            [("azure-cli", chosen.azure_cli), ("azure-developer-cli", chosen.azure_developer_cli)]
+        {
+            if chosen {
+                let left_out = Error::new(ErrorKind::NotAvailable, "not compiled in (feature `cli`)");
+                chain = chain.then::<ConfidentialClient>(name, Err(left_out))?;
+            }
+        }
+        Ok(chain)
+    }
+
+    /// The cloud, or what stands in for one: the public one where none is set.
+    ///
+    /// # Errors
+    ///
+    /// `Config` where it is malformed, or over plain http and that was not asked for.
+    pub fn authority(&self) -> Result<Authority, Error> {
+        match self.get("AUTHORITY_HOST")? {
+            None => Ok(Authority::public()),
+            Some(host) if self.plain_http && host.starts_with("http://") => {
+                Authority::dangerous().allow_plain_http(&host)
+            }
+            Some(host) => Authority::custom(&host),
+        }
+    }
+
+    fn secret_or_certificate(&self) -> Result<ConfidentialClient, Error> {
+        match self.kind()? {
+            Some(Kind::Federated) | None => Err(self.nothing()),
+            Some(_) => self.client(),
+        }
+    }
+
+    fn federated(&self) -> Result<ConfidentialClient, Error> {
+        match self.get("FEDERATED_TOKEN_FILE")? {
+            Some(_) => self.workload_identity(),
+            None => Err(Error::new(
+                ErrorKind::NotAvailable,
+                format!("{}FEDERATED_TOKEN_FILE is not set", self.prefix),
+            )),
+        }
+    }
+
+    /// Which credential is set.
+    fn kind(&self) -> Result<Option<Kind>, Error> {
+        for (name, kind) in [
+            ("CLIENT_SECRET", Kind::Secret),
+            ("CLIENT_SECRET_FILE", Kind::SecretFile),
+            ("CLIENT_CERTIFICATE_PATH", Kind::Certificate),
+            ("FEDERATED_TOKEN_FILE", Kind::Federated),
+        ] {
+            if self.get(name)?.is_some() {
+                return Ok(Some(kind));
+            }
+        }
+        let Self { prefix, .. } = self;
+        // A client id alone names a managed identity.
+        if self.get("TENANT_ID")?.is_some() {
+            let also = match self.get("CLIENT_ID")? {
+                None => format!("{prefix}CLIENT_ID is not, and neither is "),
+                Some(_) => String::new(),
+            };
+            return Err(Error::config(format!(
+                "{prefix}TENANT_ID is set, but {also}one of {prefix}CLIENT_SECRET, {prefix}CLIENT_CERTIFICATE_PATH and \
+                 {prefix}FEDERATED_TOKEN_FILE{}",
+                if also.is_empty() { " is not" } else { "" }
+            ))
+            .with_advice(format!("Set what is missing, or take {prefix}TENANT_ID away.")));
+        }
+        Ok(None)
+    }
+
+    fn nothing(&self) -> Error {
+        let Self { prefix, .. } = self;
+        Error::new(
+            ErrorKind::NotAvailable,
+            format!("neither {prefix}CLIENT_SECRET nor {prefix}CLIENT_CERTIFICATE_PATH is set"),
+        )
+        .with_advice(format!(
+            "Set {prefix}TENANT_ID, {prefix}CLIENT_ID and one of {prefix}CLIENT_SECRET, {prefix}CLIENT_CERTIFICATE_PATH \
+             and {prefix}FEDERATED_TOKEN_FILE."
+        ))
+    }
+
+    /// The application of the variables, by another credential than theirs.
+    ///
+    /// # Errors
+    ///
+    /// `Config`, naming the variable, where tenant or client id is missing or malformed.
+    pub fn client_with(&self, auth: ClientAuth) -> Result<ConfidentialClient, Error> {
+        let client = ConfidentialClient::new(&self.tenant()?, &self.required("CLIENT_ID")?, auth)?
+            .authority(self.authority()?);
+        match self.get("REGIONAL_AUTHORITY_NAME")? {
+            Some(region) => client.region(&region),
+            None => Ok(client),
+        }
+    }
+
+    fn tenant(&self) -> Result<String, Error> {
+        match (self.get("TENANT_ID")?, &self.tenant) {
+            (None, Some(tenant)) => Ok(tenant.clone()),
+            (Some(tenant), _) => Ok(tenant),
+            (None, None) => self.required("TENANT_ID"),
+        }
+    }
+
+    fn get(&self, name: &str) -> Result<Option<String>, Error> {
+        self.env.get(&format!("{}{name}", self.prefix))
+    }
+
+    /// What the credential is made of. What is missing is told in the order of the table above.
+    fn credential(&self, name: &str) -> Result<String, Error> {
+        drop((self.tenant()?, self.required("CLIENT_ID")?));
+        self.required(name)
+    }
+
+    fn required(&self, name: &str) -> Result<String, Error> {
+        let Self { prefix, .. } = self;
+        self.get(name)?.ok_or_else(|| {
+            Error::config(format!("environment variable {prefix}{name}: not set, or blank")).with_advice(format!(
+                "An application needs {prefix}TENANT_ID, {prefix}CLIENT_ID and one of {prefix}CLIENT_SECRET, \
+                 {prefix}CLIENT_CERTIFICATE_PATH and {prefix}FEDERATED_TOKEN_FILE. For a managed identity set none of them, \
+                 or its {prefix}CLIENT_ID alone."
+            ))
+        })
+    }
+}
+
+/// The chain that Microsoft's own clients would make of the process's environment: see
+/// [`Environment::default_chain`], which says what is in it.
+///
+/// # Errors
+///
+/// As [`Environment::default_chain`].
+pub fn default_chain() -> Result<Chain, Error> {
+    Environment::new(&Env::process()).default_chain()
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Secret,
+    SecretFile,
+    Certificate,
+    Federated,
+}
+
+/// What `AZURE_TOKEN_CREDENTIALS` leaves in the chain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Choice {
+    environment: bool,
+    workload_identity: bool,
+    managed_identity: bool,
+    azure_cli: bool,
+    azure_developer_cli: bool,
+}
+
+impl Choice {
+    fn of(value: Option<&str>, prefix: &str) -> Result<Self, Error> {
+        let none = Self::default();
+        let prod = Self { environment: true, workload_identity: true, managed_identity: true, ..none };
+        let dev = Self { azure_cli: true, azure_developer_cli: true, ..none };
+        let value = value.map(|value| value.trim().to_ascii_lowercase());
+        Ok(match value.as_deref() {
+            None => Self { azure_cli: true, azure_developer_cli: true, ..prod },
+            Some("prod") => prod,
+            Some("dev") => dev,
+            Some("environmentcredential") => Self { environment: true, ..none },
+            Some("workloadidentitycredential") => Self { workload_identity: true, ..none },
+            Some("managedidentitycredential") => Self { managed_identity: true, ..none },
+            Some("azureclicredential") => Self { azure_cli: true, ..none },
+            Some("azuredeveloperclicredential") => Self { azure_developer_cli: true, ..none },
+            Some(_) => {
+                return Err(Error::config(format!(
+                    "environment variable {prefix}TOKEN_CREDENTIALS: expected prod, dev, EnvironmentCredential, \
+                     WorkloadIdentityCredential, ManagedIdentityCredential, AzureCliCredential or \
+                     AzureDeveloperCliCredential"
+                ))
+                .with_advice("Other credentials that Microsoft's clients know are not in this chain."));
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_leaves_what_it_says() {
+        let links = |value: Option<&str>| {
+            let c = Choice::of(value, "AZURE_").unwrap();
+            [c.environment, c.workload_identity, c.managed_identity, c.azure_cli, c.azure_developer_cli]
+                .map(u8::from)
+        };
+        assert_eq!(links(None), [1, 1, 1, 1, 1]);
+        assert_eq!(links(Some("prod")), [1, 1, 1, 0, 0]);
+        assert_eq!(links(Some(" DEV ")), [0, 0, 0, 1, 1]);
+        assert_eq!(links(Some("EnvironmentCredential")), [1, 0, 0, 0, 0]);
+        assert_eq!(links(Some("workloadidentitycredential")), [0, 1, 0, 0, 0]);
+        assert_eq!(links(Some("ManagedIdentityCredential")), [0, 0, 1, 0, 0]);
+        assert_eq!(links(Some("AzureCliCredential")), [0, 0, 0, 1, 0]);
+        assert_eq!(links(Some("AzureDeveloperCliCredential")), [0, 0, 0, 0, 1]);
+        for other in ["VisualStudioCredential", "production", "prod,dev"] {
+            let error = Choice::of(Some(other), "AZURE_").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains("AZURE_TOKEN_CREDENTIALS"), "{error}");
+        }
+    }
+}
