@@ -51,7 +51,7 @@ pub enum ErrorKind {
     Protocol,
     /// This provider does not exist where the program runs.
     NotAvailable,
-    /// The source keeps returning a token that was refused.
+    /// A token was refused: the source keeps returning it, or a caller's was not to be taken.
     TokenRefused,
     /// The shared store failed.
     Store,
@@ -123,6 +123,8 @@ pub enum Blame {
     Service,
     /// The program that links this crate: a panicking provider, a closed broker.
     Program,
+    /// Whoever sent a token that was refused.
+    Caller,
 }
 
 impl Blame {
@@ -135,6 +137,7 @@ impl Blame {
             Self::Network => "network",
             Self::Service => "service",
             Self::Program => "program",
+            Self::Caller => "caller",
         }
     }
 }

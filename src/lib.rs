@@ -33,6 +33,7 @@
 //! | none | secret and managed identity, cache, refresh engine | reqwest with rustls |
 //! | `azure-core` | the broker under the clients of the Azure SDK, and its credentials as providers | azure_core, without its HTTP client |
 //! | `certificate` | applications that prove themselves by a certificate | x509-parser, and cbc, des and rc2 for old key files |
+//! | `validate` | access tokens checked where they are received | jsonwebtoken |
 //! | `emulator` | a local Entra for examples and tests | axum, hyper's server, jsonwebtoken, maud, rcgen, tokio-rustls, toml, x509-parser |
 
 mod authority;
@@ -63,6 +64,8 @@ mod sync;
 mod tenant;
 mod text;
 mod token;
+#[cfg(feature = "validate")]
+mod validate;
 mod wire;
 
 pub use self::http::{
@@ -100,6 +103,8 @@ pub use secret::Secret;
 pub use subject::{Subject, UserAssertion, UserId};
 pub use tenant::TenantId;
 pub use token::{AccessToken, Token};
+#[cfg(feature = "validate")]
+pub use validate::{TokenValidator, TrustedIssuer, ValidToken, ValidatorBuilder};
 pub use wire::BearerChallenge;
 
 use std::{future::Future, pin::Pin};

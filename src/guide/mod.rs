@@ -9,6 +9,7 @@
 //! | [`errors`] | what does this failure mean, and what do I do? |
 //! | [`security`] | what is protected, and what is left to me? |
 //! | [`testing`] | how do I test code that needs tokens? |
+//! | `validation` (feature `validate`) | how do I check the tokens that others send me? |
 //! | [`scaling`] | many scopes, many tenants, many tasks: what does it cost? |
 //! | [`defaults`] | every number, with its reason |
 
@@ -32,6 +33,10 @@ pub mod security {}
 
 #[doc = include_str!("testing.md")]
 pub mod testing {}
+
+#[cfg(feature = "validate")]
+#[doc = include_str!("validation.md")]
+pub mod validation {}
 
 #[doc = include_str!("scaling.md")]
 pub mod scaling {}

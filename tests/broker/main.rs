@@ -26,4 +26,6 @@ mod simulation;
 #[path = "../support/mod.rs"]
 mod support;
 mod trouble;
+#[cfg(feature = "validate")]
+mod validate;
 mod warm;
