@@ -43,6 +43,7 @@ mod cell;
 mod claims;
 mod client_id;
 mod clock;
+mod consent;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 mod env;
@@ -80,6 +81,7 @@ pub use broker::{
 pub use claims::Claims;
 pub use client_id::ClientId;
 pub use clock::{Clock, ManualClock, Now, Sleep};
+pub use consent::{AdminConsent, ConsentAnswer, PendingConsent};
 pub use env::Env;
 pub use error::{Blame, Error, ErrorKind};
 pub use fetched::{Fetched, Grant, Reason};

@@ -20,6 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cache", &[VOCABULARY]),
     ("refresh", &[VOCABULARY, "cache"]),
     ("broker", &[VOCABULARY, "wire", "http", "provider", "cache", "refresh"]),
+    ("consent", &[VOCABULARY, "wire"]),
     ("validate", &[VOCABULARY, "wire", "http"]),
     ("guide", &[]),
     // What the crate exports, wherever that is from: see the test on it.

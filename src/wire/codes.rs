@@ -125,6 +125,9 @@ pub(super) const BY_CODE: &[(&[u32], Verdict)] = &[
         "Let the user sign in and consent, or an administrator of that tenant consent at {consent}.")),
     (&[65004], verdict(ErrorKind::ConsentRequired, Blame::User,
         "the user declined to consent to application {app}", "Ask the user again, and say what it is for.")),
+    (&[90094, 90095], verdict(ErrorKind::ConsentRequired, Blame::Tenant,
+        "application {app} asks for what only an administrator of tenant {tenant} can consent to",
+        "Have an administrator of that tenant consent at {consent}.")),
     // The user and the tenant's policy.
     (&[50076, 50079, 50074], verdict(ErrorKind::SignInRequired, Blame::User,
         "tenant {tenant} demands multi-factor authentication", CHALLENGED)),

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "certificate")]
 pub(crate) mod assertion;
+pub(crate) mod callback;
 mod challenge;
 #[cfg(feature = "cli")]
 pub(crate) mod cli;

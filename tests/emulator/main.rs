@@ -1,6 +1,7 @@
 //! The emulator by itself: over sockets and in memory, as a client sees it.
 
 mod admin_consent;
+mod admin_consent_asked;
 mod any_request;
 mod assertion;
 mod browser;
