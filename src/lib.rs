@@ -31,6 +31,7 @@
 //! | feature | what it adds | what it costs |
 //! |---|---|---|
 //! | none | secret and managed identity, cache, refresh engine | reqwest with rustls |
+//! | `cli` | whoever is signed in to the Azure CLI or the Azure Developer CLI | tokio's child processes |
 //! | `azure-core` | the broker under the clients of the Azure SDK, and its credentials as providers | azure_core, without its HTTP client |
 //! | `certificate` | applications that prove themselves by a certificate | x509-parser, and cbc, des and rc2 for old key files |
 //! | `validate` | access tokens checked where they are received | jsonwebtoken |

@@ -4,6 +4,9 @@
 
 #[path = "examples/every_provider.rs"]
 mod every_provider;
+#[cfg(target_os = "linux")]
+#[path = "examples/namespace.rs"]
+mod namespace;
 
 use std::{
     collections::BTreeSet,

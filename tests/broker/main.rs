@@ -8,6 +8,12 @@ mod bad_input;
 mod chain;
 mod challenges;
 mod check_tenant;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod cli;
+#[cfg(feature = "certificate")]
+mod certificate;
+mod certificate_fetch;
+mod certificate_material;
 mod clocks;
 mod errors;
 mod flights;
@@ -16,16 +22,22 @@ mod hits;
 mod holds;
 mod keys;
 mod lies;
+mod managed_identity;
 mod odd_providers;
 mod outages;
 mod overheard;
+mod pipelines;
 mod providers;
 mod regions;
 mod scheduler;
+mod scratch;
 mod simulation;
+mod sources;
 #[path = "../support/mod.rs"]
 mod support;
 mod trouble;
 #[cfg(feature = "validate")]
 mod validate;
 mod warm;
+#[cfg(unix)]
+mod workload_identity;

@@ -198,6 +198,13 @@ impl World {
         self.secrets.add(secret);
     }
 
+    /// Whether a line of the log holds all of these since this world began.
+    #[cfg(feature = "certificate")]
+    pub(crate) fn was_said(&self, words: &[&str]) -> bool {
+        let said = SAID.get().unwrap().lock().unwrap();
+        said[self.said_before..].lines().any(|line| words.iter().all(|word| line.contains(word)))
+    }
+
     /// The result of a call that has to be ready on its first poll.
     pub(crate) fn at_once(
         &self,

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod network;
+mod pinned;
 mod server;
 mod tls;
 

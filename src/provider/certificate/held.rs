@@ -26,6 +26,8 @@ use crate::{
 
 /// The shortest key that Entra takes, and that this signs with.
 const KEY_BITS: usize = 2048;
+/// The longest one that the crypto library signs with.
+const MOST_KEY_BITS: usize = 8192;
 /// More certificates than that are no chain.
 const CERTIFICATES: usize = 100;
 
@@ -67,11 +69,12 @@ impl Held {
                 .with_advice("Put the certificate into the same file: Entra knows the key by it."));
         }
         if certificates.len() > CERTIFICATES {
-            return Err(Error::config(format!("{what} has more than {CERTIFICATES} certificates")));
+            return Err(Error::config(format!("{what} has more than {CERTIFICATES} certificates"))
+                .with_advice("Leave the application's own, and those that lead from it to its authority."));
         }
         let parsed = certificates.iter().map(|der| match X509Certificate::from_der(der) {
             Ok(([], parsed)) => Ok((der, parsed)),
-            _ => Err(Error::config(format!("{what} has a certificate that is damaged"))),
+            _ => Err(damaged(what, "a certificate")),
         });
         let parsed = parsed.collect::<Result<Vec<_>, _>>()?;
         let own = parsed.iter().filter(|(_, certificate)| {
@@ -162,7 +165,7 @@ impl Held {
             Algorithm::Ps256 => &RSA_PSS_SHA256,
             Algorithm::Rs256 => &RSA_PKCS1_SHA256,
         };
-        let mut signature = vec![0; self.key.public_modulus_len()];
+        let mut signature = Zeroizing::new(vec![0; self.key.public_modulus_len()]);
         self.key.sign(encoding, &SystemRandom::new(), unsigned.as_bytes(), &mut signature).map_err(failed)?;
         Ok(assertion::signed(&unsigned, &signature))
     }
@@ -192,19 +195,21 @@ fn chain(
     all: &[(&Vec<u8>, X509Certificate<'_>)],
 ) -> Vec<Vec<u8>> {
     let mut chain = vec![leaf.to_vec()];
-    let mut issuer = parsed_leaf.issuer().as_raw();
-    while let Some((der, next)) = all
-        .iter()
-        .find(|(der, next)| next.subject().as_raw() == issuer && !chain.iter().any(|known| known == *der))
+    let mut last = parsed_leaf;
+    // One that names itself as its issuer ends it.
+    while last.issuer().as_raw() != last.subject().as_raw()
+        && let Some((der, next)) = all.iter().find(|(der, next)| {
+            next.subject().as_raw() == last.issuer().as_raw() && !chain.iter().any(|known| known == *der)
+        })
     {
         chain.push(der.to_vec());
-        issuer = next.issuer().as_raw();
+        last = next;
     }
     chain
 }
 
 fn parse_key(what: &str, key: &KeyDer) -> Result<RsaKeyPair, Error> {
-    let damaged = || Error::config(format!("{what} has a private key that is damaged"));
+    let damaged = || damaged(what, "a private key");
     let pkcs1 = match key {
         KeyDer::Pkcs1(der) => der,
         KeyDer::Pkcs8(der) => inner_key(der).ok_or_else(damaged)?.map_err(|kind| {
@@ -223,7 +228,18 @@ fn parse_key(what: &str, key: &KeyDer) -> Result<RsaKeyPair, Error> {
             "Make a certificate with an RSA key of 2048 bits or more: shorter ones can be broken.",
         ));
     }
+    if bits > MOST_KEY_BITS {
+        return Err(Error::config(format!(
+            "{what} has an RSA key of {bits} bits, and {MOST_KEY_BITS} is the most"
+        ))
+        .with_advice("Make a certificate with an RSA key of 2048 to 4096 bits: longer ones sign slowly."));
+    }
     RsaKeyPair::from_der(pkcs1).map_err(|rejected| damaged().with_source(rejected))
+}
+
+fn damaged(what: &str, part: &str) -> Error {
+    Error::config(format!("{what} has {part} that is damaged"))
+        .with_advice("Export key and certificate again.")
 }
 
 /// The RSA key within PKCS#8, or what it is instead.

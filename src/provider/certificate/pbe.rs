@@ -1,7 +1,7 @@
 //! Decryption by a password: PKCS#5 (RFC 8018) and the older scheme of PKCS#12 (RFC 7292), as key files use them.
 //!
-//! By hand and over the crypto library that is here anyway. The one crate for it would bring 45 more, limits the rounds of a
-//! key derivation one by one and not in sum, and leaves decrypted keys in memory.
+//! By hand, over the crypto library that is here anyway. `p12-keystore` with `pkcs8` would bring 38 crates more, two of them
+//! pre-releases; it limits the rounds of each key derivation and not of all together, and leaves decrypted keys in memory.
 
 use std::num::NonZeroU32;
 
@@ -285,4 +285,70 @@ pub(super) fn decrypt_pkcs8(
     let looks_right =
         inner.number().is_some() && inner.enter(SEQUENCE).is_some_and(|mut a| a.take(OID).is_some());
     if looks_right { Ok(plain) } else { Err(Fault::Password) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PBES2 with AES-256, and a number of rounds in four octets.
+    fn pbes2_of(rounds: [u8; 4]) -> Vec<u8> {
+        let kdf = [
+            &[0x30, 26, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5, 0x0c, 0x30, 13][..],
+            &[4, 5, 1, 2, 3, 4, 5, 2, 4],
+            &rounds,
+        ];
+        let cipher = [&[0x30, 29, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1, 0x2a, 4, 16][..], &[7; 16]];
+        let all = [kdf.concat(), cipher.concat()].concat();
+        [&[0x30, all.len() as u8], &all[..]].concat()
+    }
+
+    fn pbes1_of(rounds: [u8; 4]) -> Vec<u8> {
+        [&[0x30, 13, 4, 5, 1, 2, 3, 4, 5, 2, 4][..], &rounds].concat()
+    }
+
+    const PBES2: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05, 0x0d];
+    const TRIPLE_DES: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x01, 3];
+    const SHA1: &[u8] = &[0x2b, 0x0e, 0x03, 0x02, 0x1a];
+
+    fn outcome(oid: &[u8], parameters: &[u8], budget: &mut Budget) -> Result<(), Fault> {
+        decrypt((oid, Der::new(parameters)), &[9; 32], &Password::new("x"), budget).map(drop)
+    }
+
+    #[test]
+    fn a_billion_rounds_are_refused_before_the_first() {
+        let billion = [0x7f, 0xff, 0xff, 0xff];
+        assert_eq!(outcome(PBES2, &pbes2_of(billion), &mut Budget::new()), Err(Fault::Slow));
+        assert_eq!(outcome(TRIPLE_DES, &pbes1_of(billion), &mut Budget::new()), Err(Fault::Slow));
+        let password = Password::new("x");
+        let mac = has_mac(SHA1, &password, (&[1], u32::MAX), &[], &[], &mut Budget::new());
+        assert_eq!(mac, Err(Fault::Slow));
+    }
+
+    #[test]
+    fn many_modest_derivations_share_one_budget() {
+        // 20,000 rounds each, of two hashes, for a key of two blocks: fifty of them fit.
+        let (parameters, mut budget) = (pbes2_of([0, 0, 0x4e, 0x20]), Budget::new());
+        let ended = (0..200)
+            .map(|_| outcome(PBES2, &parameters, &mut budget))
+            .position(|ended| ended == Err(Fault::Slow));
+        assert_eq!(ended, Some(50));
+    }
+
+    #[test]
+    fn a_key_of_pkcs12_is_that_of_other_implementations() {
+        // From the tests of Bouncy Castle and OpenSSL, over SHA-1.
+        let key = |purpose, password: &str, salt: &[u8], rounds, length| {
+            let digest = &SHA1_FOR_LEGACY_USE_ONLY;
+            let password = Password::new(password);
+            pkcs12_key(digest, purpose, &password, salt, rounds, length, &mut Budget::new()).unwrap().to_vec()
+        };
+        let salt = [0x0a, 0x58, 0xcf, 0x64, 0x53, 0x0d, 0x82, 0x3f];
+        let expected = [
+            0x8a, 0xaa, 0xe6, 0x29, 0x7b, 0x6c, 0xb0, 0x46, 0x42, 0xab, 0x5b, 0x07, 0x78, 0x51, 0x28, 0x4e,
+            0xb7, 0x12, 0x8f, 0x1a, 0x2a, 0x7f, 0xbc, 0xa3,
+        ];
+        assert_eq!(key(Purpose::Key, "smeg", &salt, 1, 24), expected);
+        assert_eq!(key(Purpose::Iv, "smeg", &salt, 1, 8), [0x79, 0x99, 0x3d, 0xfe, 0x04, 0x8d, 0x3b, 0x76]);
+    }
 }

@@ -15,6 +15,8 @@ use crate::{Error, ErrorKind, Secret, text::Quoted};
 /// The largest file: a key with ten certificates has a sixth of it.
 pub(super) const LIMIT: usize = 128 * 1024;
 
+const DAMAGED: &str = "It was cut off, or is being written at this moment. Else export it again: some old programs write BER where DER is required.";
+
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
 /// What the bytes have to be.
@@ -58,6 +60,9 @@ pub(super) fn read(
     if format != Format::Pem && pkcs12::is(bytes) {
         return from_pkcs12(what, bytes, password, now);
     }
+    if pkcs12::is(bytes) {
+        return refuse("is PKCS#12 and not PEM", "Use `from_pkcs12` or `from_bytes`.");
+    }
     let text = std::str::from_utf8(bytes).ok();
     if format != Format::Pkcs12
         && let Some(text) = text.filter(|text| pem::is(text))
@@ -67,6 +72,10 @@ pub(super) fn read(
     match (format, is_der(bytes)) {
         (_, Some(is)) => {
             refuse(is, "Export the private key and its certificate together, as PEM or PKCS#12 (.pfx).")
+        }
+        // Binary, and longer by its own word than it is.
+        (Format::Any | Format::Pkcs12, None) if matches!(bytes, [0x30, 0x80..=0x84, ..]) => {
+            refuse("is damaged", DAMAGED)
         }
         (Format::Pem, _) => refuse(
             "has no PEM block",
@@ -219,7 +228,7 @@ fn refused(what: &str, fault: Fault, password: Option<&Secret>, convert: &str) -
                 .with_advice("Look for a trailing newline in the file or variable that the password was read from. Where it is right, the file is damaged.")
         }
         (Fault::Malformed, _) => Error::config(format!("{what} is damaged"))
-            .with_advice("Export it again. Some old programs write BER where DER is required."),
+            .with_advice(DAMAGED),
         (Fault::Slow, _) => {
             Error::config(format!("{what} wants millions of rounds of a hash before it can be decrypted"))
                 .with_advice("Nobody makes such a file by accident. Export it again.")
