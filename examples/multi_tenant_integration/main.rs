@@ -152,12 +152,17 @@ async fn offline() -> Result<(), Failure> {
         let refused = us.broker.get_token(&request).await.map_err(|error| error.kind());
         check(refused.err() == Some(ErrorKind::Policy), "a draft gets no token")?;
     }
-    say!("   All of them are drafts. The broker asks in none of them. Requests sent: {}.", entra.journal().len());
+    say!(
+        "   All of them are drafts. The broker asks in none of them. Requests sent: {}.",
+        entra.journal().len()
+    );
     check(entra.journal().is_empty(), "nobody is asked for a draft")?;
 
     say!("\n2. Validate: one has consented before, one has not, and one mistyped the id");
     for (at, expected) in
-        [TenantStanding::Trusted, TenantStanding::ConsentMissing, TenantStanding::TenantUnknown].iter().enumerate()
+        [TenantStanding::Trusted, TenantStanding::ConsentMissing, TenantStanding::TenantUnknown]
+            .iter()
+            .enumerate()
     {
         let checked = us.validate(&mut all, at).await?;
         tell(all[at].customer, &checked)?;
@@ -170,7 +175,11 @@ async fn offline() -> Result<(), Failure> {
     let callback = customer::consents(&link, sample::CUSTOMER_ADMIN).await?;
     say!("   The browser comes back and claims tenant {}.", pending.complete(&callback)?.claimed_tenant());
     let checked = us.validate(&mut all, 1).await?;
-    say!("   A token proves it: {}. Our service principal there is {}.", checked, checked.object_id().unwrap_or("?"));
+    say!(
+        "   A token proves it: {}. Our service principal there is {}.",
+        checked,
+        checked.object_id().unwrap_or("?")
+    );
     check(all[1].state != State::Draft, "consent makes a draft a created integration")?;
 
     say!("   A browser can bring anything, so none of these does any harm:");
@@ -178,9 +187,10 @@ async fn offline() -> Result<(), Failure> {
     let (_, other) = us.invite(&all[1])?;
     let genuine = customer::consents(&link, sample::CUSTOMER_ADMIN).await?;
     let changed = genuine.replace(sample::CUSTOMER_WITHOUT_CONSENT, sample::OTHER_TENANT);
-    for (what, completed) in
-        [("an answer with another tenant", pending.complete(&changed)), ("an answer to another link", other.complete(&genuine))]
-    {
+    for (what, completed) in [
+        ("an answer with another tenant", pending.complete(&changed)),
+        ("an answer to another link", other.complete(&genuine)),
+    ] {
         let Err(error) = completed else { return Err(format!("{what} was believed").into()) };
         say!("      {what}: {error}");
     }
@@ -216,7 +226,8 @@ async fn offline() -> Result<(), Failure> {
     for round in 1..=2 {
         let requests = tenants.iter().map(|tenant| graph_of(tenant)).collect::<Result<Vec<_>, _>>()?;
         let [a, b, c] = requests.as_slice() else { return Err("a customer is missing".into()) };
-        let (a, b, c) = tokio::try_join!(us.broker.get_token(a), us.broker.get_token(b), us.broker.get_token(c))?;
+        let (a, b, c) =
+            tokio::try_join!(us.broker.get_token(a), us.broker.get_token(b), us.broker.get_token(c))?;
         for (integration, token) in all.iter().zip([a, b, c]) {
             let token = reader.validate(token.secret()).await?;
             let of = token.tenant().unwrap_or("none");

@@ -8,34 +8,22 @@
 //! that `Environment` knows. Where none is set, Entra and both APIs are stand-ins on this machine that look at each token as
 //! the real ones do, and what is told is checked as it is told.
 
+mod stand_in;
+
 use std::{
-    collections::BTreeSet,
-    convert::Infallible,
     error::Error as StdError,
     io::{self, Write as _},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use entra_broker::{
-    AccessToken, Authority, BearerChallenge, Broker, CallOptions, Clock, Env, Environment, ErrorKind,
-    ManualClock, TokenRequest, TokenValidator, TrustedIssuer,
+    AccessToken, BearerChallenge, Broker, CallOptions, Clock, Env, Environment, ErrorKind, ManualClock,
+    TokenRequest,
     emulator::{Emulator, sample},
 };
-use http::{
-    Request, Response, StatusCode,
-    header::{AUTHORIZATION, WWW_AUTHENTICATE},
-};
-use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use http::{StatusCode, header::AUTHORIZATION};
+use serde_json::Value;
+use stand_in::{Demand, StandIn};
 
 const PREFIX: &str = "BATON_ENTRA_";
 const GRAPH: &str = "https://graph.microsoft.com";
@@ -159,8 +147,8 @@ async fn offline() -> Result<(), Failure> {
     let client = Environment::new(&env).prefix(PREFIX).dangerous_plain_http().client()?;
     let broker = Broker::builder().clock(stage.clock.clone()).build(client.capabilities(["cp1"]))?;
 
-    let users = StandIn::start(&stage, GRAPH, "@odata.nextLink", 1_000).await?;
-    let roles = StandIn::start(&stage, ARM, "nextLink", 800).await?;
+    let users = StandIn::start(&stage.entra, &stage.clock, GRAPH, "@odata.nextLink", 1_000).await?;
+    let roles = StandIn::start(&stage.entra, &stage.clock, ARM, "nextLink", 800).await?;
     let graph = Api::new(&broker, &users.origin, GRAPH, "@odata.nextLink")?;
     let arm = Api::new(&broker, &roles.origin, ARM, "nextLink")?;
     say!("{PREFIX}TENANT_ID is not set: Entra, Graph and Resource Manager are stand-ins on this machine.");
@@ -242,7 +230,7 @@ struct Stage {
 
 impl Stage {
     async fn open() -> Result<Self, Failure> {
-        let (clock, time) = Clock::manual(SystemTime::now());
+        let (clock, time) = Clock::manual(Clock::system().now().wall());
         let (now, sleep) = (clock.clone(), clock.clone());
         let entra = Emulator::builder()
             .time(move || now.now().wall(), move |duration| Box::pin(sleep.sleep(duration)))
@@ -266,129 +254,6 @@ impl Stage {
     /// How many tokens were asked for; the stand-ins' requests for keys are not among them.
     fn tokens(&self) -> usize {
         self.entra.journal().count(|entry| entry.grant_type.is_some())
-    }
-}
-
-/// What an API wants of a token besides that it is good.
-#[derive(Clone, Copy)]
-enum Demand {
-    /// One that was made from now on, said in a claims challenge.
-    Claims,
-    /// The same, left unsaid.
-    Another,
-}
-
-/// A stand-in for Graph or Resource Manager, which gives its items in pages of 20.
-struct StandIn {
-    desk: Arc<Desk>,
-    origin: String,
-}
-
-struct Desk {
-    validator: TokenValidator,
-    clock: Clock,
-    next: &'static str,
-    items: usize,
-    demand: Mutex<Option<(u64, Demand)>>,
-    seen: Mutex<BTreeSet<SystemTime>>,
-    refused: AtomicUsize,
-}
-
-impl StandIn {
-    async fn start(stage: &Stage, audience: &str, next: &'static str, items: usize) -> Result<Self, Failure> {
-        let authority = Authority::dangerous().allow_plain_http(stage.entra.authority())?;
-        let validator = TokenValidator::builder()
-            .issuer(TrustedIssuer::tenant(&authority, sample::TENANT)?)
-            .audiences([audience])
-            .clock(stage.clock.clone())
-            .clock_skew(Duration::ZERO)
-            .env(Env::empty())
-            .build()?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let origin = format!("http://{}", listener.local_addr()?);
-        let desk = Arc::new(Desk {
-            validator,
-            clock: stage.clock.clone(),
-            next,
-            items,
-            demand: Mutex::default(),
-            seen: Mutex::default(),
-            refused: AtomicUsize::new(0),
-        });
-        tokio::spawn(serve(listener, Arc::clone(&desk), origin.clone()));
-        Ok(Self { desk, origin })
-    }
-
-    fn demand(&self, demand: Demand) {
-        *self.desk.demand.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.desk.now(), demand));
-    }
-
-    fn tokens(&self) -> usize {
-        self.desk.seen.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    fn refused(&self) -> usize {
-        self.desk.refused.load(Ordering::SeqCst)
-    }
-}
-
-async fn serve(listener: TcpListener, desk: Arc<Desk>, origin: String) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let (desk, origin) = (Arc::clone(&desk), origin.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (desk, origin) = (Arc::clone(&desk), origin.clone());
-            async move { Ok::<_, Infallible>(desk.answer(&request, &origin).await) }
-        });
-        // A client that goes away is nobody's mistake.
-        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-    }
-}
-
-impl Desk {
-    async fn answer(&self, request: &Request<Incoming>, origin: &str) -> Response<Full<Bytes>> {
-        let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = authorization.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        if let Err(challenge) = self.look_at(token).await {
-            self.refused.fetch_add(1, Ordering::SeqCst);
-            let mut refusal = Response::new(Full::default());
-            *refusal.status_mut() = StatusCode::UNAUTHORIZED;
-            if let Ok(challenge) = challenge.try_into() {
-                refusal.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-            }
-            return refusal;
-        }
-        let query = request.uri().query().unwrap_or_default();
-        let from = query.split("skiptoken=").nth(1).and_then(|from| from.parse().ok()).unwrap_or(0_usize);
-        let to = self.items.min(from + 20);
-        let mut page = json!({ "value": (from..to).map(|id| json!({ "id": id })).collect::<Vec<_>>() });
-        if to < self.items {
-            page[self.next] = format!("{origin}{}?skiptoken={to}", request.uri().path()).into();
-        }
-        Response::new(Full::new(page.to_string().into()))
-    }
-
-    /// Whether the token is good; if it is not, the challenge that says why.
-    async fn look_at(&self, token: &str) -> Result<(), String> {
-        let invalid = || "Bearer error=\"invalid_token\"".to_owned();
-        let token = self.validator.validate(token).await.map_err(|_| invalid())?;
-        let claims: Value = token.claims().map_err(|_| invalid())?;
-        let demand = *self.demand.lock().unwrap_or_else(PoisonError::into_inner);
-        match demand.filter(|(not_before, _)| claims["nbf"].as_u64() < Some(*not_before)) {
-            Some((not_before, Demand::Claims)) => {
-                let wanted = json!({ "access_token": { "nbf": { "essential": true, "value": not_before.to_string() } } });
-                let wanted = STANDARD.encode(wanted.to_string());
-                Err(format!("Bearer error=\"insufficient_claims\", claims=\"{wanted}\""))
-            }
-            Some((_, Demand::Another)) => Err(invalid()),
-            None => {
-                self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(token.expires_on());
-                Ok(())
-            }
-        }
-    }
-
-    fn now(&self) -> u64 {
-        self.clock.now().wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
     }
 }
 

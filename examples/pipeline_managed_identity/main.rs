@@ -7,20 +7,23 @@
 //! Offline the machine's identity endpoint is a stand-in, and the night passes in seconds. `--real` runs each step once with
 //! the system-assigned identity of the machine that it stands on; `--real CLIENT_ID` with a user-assigned one besides.
 
+mod trail;
+
 use std::{
     collections::BTreeMap,
     env,
     error::Error as StdError,
     io::{self, Write as _},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::MutexGuard,
     time::{Duration, SystemTime},
 };
 
 use entra_broker::{
-    AccessToken, Audit, AuditCalls, AuditEvent, AuditOutcome, AuditRecord, AuditSink, Broker, CallOptions,
-    Clock, Env, Error, ErrorKind, ManagedIdentity, ManagedIdentityId, ManualClock, TokenRequest,
+    AccessToken, Audit, AuditCalls, AuditEvent, AuditOutcome, Broker, CallOptions, Clock, Env, Error,
+    ErrorKind, ManagedIdentity, ManagedIdentityId, ManualClock, TokenRequest,
     emulator::{Emulator, Endpoint, Fault, sample},
 };
+use trail::{Row, Trail, hm, resource, table};
 
 const VAULT: &str = "https://vault.azure.net/.default";
 const STORAGE: &str = "https://storage.azure.com/.default";
@@ -100,73 +103,6 @@ impl Bindings {
     }
 }
 
-/// Where all bindings write. A service would rather use `JsonLines::append("/var/log/…")`.
-#[derive(Clone, Default)]
-struct Trail(Arc<Mutex<Vec<Row>>>);
-
-/// One record, and what the table shows of it.
-struct Row {
-    at: SystemTime,
-    /// Step, binding, identity, resource, where it was answered, outcome.
-    shown: [String; 6],
-    event: Option<AuditEvent>,
-    outcome: Option<AuditOutcome>,
-    /// All of the record, as `JsonLines` writes it.
-    line: String,
-}
-
-impl Trail {
-    fn sink(&self, binding: &'static str) -> impl AuditSink {
-        Sink { binding, trail: self.clone() }
-    }
-
-    fn rows(&self) -> MutexGuard<'_, Vec<Row>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the program itself refused, the broker has not seen.
-    fn denied(&self, at: SystemTime, step: &str, binding: &str, scope: &str) {
-        let shown = [step, binding, "-", resource(scope), "this program", "denied"].map(str::to_owned);
-        let line = shown.join(" ");
-        self.rows().push(Row { at, shown, event: None, outcome: None, line });
-    }
-}
-
-struct Sink {
-    binding: &'static str,
-    trail: Trail,
-}
-
-impl AuditSink for Sink {
-    fn write(&mut self, record: &AuditRecord) -> io::Result<()> {
-        let outcome = match record.outcome {
-            AuditOutcome::Success => "token".to_owned(),
-            AuditOutcome::Failure => {
-                [Some("error".to_owned()), record.status.map(|status| status.to_string())]
-                    .into_iter()
-                    .flatten()
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            }
-            _ => "abandoned".to_owned(),
-        };
-        let request = record.event == AuditEvent::Request;
-        let by = record.answered_by.as_deref().unwrap_or("nobody");
-        let shown = [
-            record.label.as_deref().unwrap_or("(refresh)").to_owned(),
-            self.binding.to_owned(),
-            record.identity.as_deref().unwrap_or("system-assigned").to_owned(),
-            resource(&record.resource).to_owned(),
-            if request { format!("{} at {by}", record.provider) } else { by.to_owned() },
-            outcome,
-        ];
-        let (event, outcome) = (Some(record.event), Some(record.outcome));
-        let line = serde_json::to_string(record)?;
-        self.trail.rows().push(Row { at: record.time, shown, event, outcome, line });
-        Ok(())
-    }
-}
-
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let mut args = env::args().skip(1);
@@ -193,7 +129,8 @@ async fn on_this_machine(user_assigned: Option<String>) -> Result<(), Failure> {
         }
     }
     let rows = bindings.trail().await;
-    table(&rows, &tokens)
+    say!("{}", table(&rows, &tokens)?);
+    Ok(())
 }
 
 async fn a_night() -> Result<(), Failure> {
@@ -262,7 +199,7 @@ async fn a_night() -> Result<(), Failure> {
     say!(
         "\n{calls} calls, each with a good token; {given} tokens of the identity endpoint. Who asked for what:\n"
     );
-    table(&rows, &tokens)?;
+    say!("{}", table(&rows, &tokens)?);
     check(good(AuditEvent::Call) == calls, "every call is in the trail")?;
     check(of(Some(AuditEvent::Call)).count() == calls, "and none of them failed")?;
     check(good(AuditEvent::Request) == given, "every token is in the trail")?;
@@ -271,37 +208,6 @@ async fn a_night() -> Result<(), Failure> {
     let waited: u64 = bindings.all.values().map(|bound| bound.broker.metrics().waits).sum();
     check(waited == 3, "only the first call of each kind waited")?;
     say!("\nAll of this was checked while it was told.");
-    Ok(())
-}
-
-/// The trail, with what differs in nothing but time on one line. No token may stand in it.
-fn table(rows: &[Row], tokens: &[AccessToken]) -> Result<(), Failure> {
-    let mut alike: Vec<(&Row, SystemTime, usize)> = Vec::new();
-    for row in rows {
-        match alike.iter_mut().find(|(first, ..)| first.shown == row.shown) {
-            Some((_, last, times)) => (*last, *times) = (row.at, *times + 1),
-            None => alike.push((row, row.at, 1)),
-        }
-    }
-    let heads = ["step", "binding", "identity", "resource", "answered by", "outcome"].map(str::to_owned);
-    let mut widths = heads.each_ref().map(String::len);
-    for (row, ..) in &alike {
-        for (width, shown) in widths.iter_mut().zip(&row.shown) {
-            *width = shown.len().max(*width);
-        }
-    }
-    let line = |first: &str, last: &str, times: &str, cells: &[String; 6]| {
-        let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        let line = format!("{first:<5}  {last:<5}  {times:>5}  {}", cells.collect::<Vec<_>>().join("  "));
-        line.trim_end().to_owned()
-    };
-    let mut text = line("first", "last", "times", &heads);
-    for (row, last, times) in alike {
-        text = format!("{text}\n{}", line(&hm(row.at), &hm(last), &times.to_string(), &row.shown));
-    }
-    let leaks = |text: &str| tokens.iter().any(|token| text.contains(token.secret()));
-    check(!leaks(&text) && !rows.iter().any(|row| leaks(&row.line)), "the trail holds no token")?;
-    say!("{text}");
     Ok(())
 }
 
@@ -349,16 +255,6 @@ impl Night {
         }
         Ok(())
     }
-}
-
-/// `https://vault.azure.net/.default` is the resource `vault.azure.net`.
-fn resource(scope: &str) -> &str {
-    scope.trim_start_matches("https://").trim_end_matches("/.default")
-}
-
-fn hm(time: SystemTime) -> String {
-    jiff::Timestamp::try_from(time)
-        .map_or_else(|error| error.to_string(), |time| time.strftime("%H:%M").to_string())
 }
 
 fn check(holds: bool, claim: &str) -> Result<(), Failure> {
