@@ -148,6 +148,29 @@ async fn a_night() -> Result<(), Failure> {
         say!("   binding {name:<10} may ask for {}", allowed.join(", "));
     }
 
+    let (calls, tokens) = until_morning(&night, &bindings).await?;
+
+    let rows = bindings.trail().await;
+    let of = |event: Option<AuditEvent>| rows.iter().filter(move |row| row.event == event);
+    let good = |event| of(Some(event)).filter(|row| row.outcome == Some(AuditOutcome::Success)).count();
+    say!(
+        "\n{calls} calls, each with a good token, of which {} were needed. Who asked for what:\n",
+        tokens.len()
+    );
+    say!("{}", table(&rows, &tokens)?);
+    check(good(AuditEvent::Call) == calls, "every call is in the trail")?;
+    check(of(Some(AuditEvent::Call)).count() == calls, "and none of them failed")?;
+    check(good(AuditEvent::Request) >= tokens.len(), "every token is in the trail")?;
+    check(of(None).count() == 1, "the denial is in the trail")?;
+    check(bindings.all.values().all(|bound| bound.audit.dropped() == 0), "nothing of the trail was lost")?;
+    let waited: u64 = bindings.all.values().map(|bound| bound.broker.metrics().waits).sum();
+    check(waited == 3, "only the first call of each kind waited")?;
+    say!("\nAll of this was checked while it was told.");
+    Ok(())
+}
+
+/// Eight hours of steps. How often a token was asked for, and all those that were given.
+async fn until_morning(night: &Night, bindings: &Bindings) -> Result<(usize, Vec<AccessToken>), Failure> {
     let mut tokens: Vec<AccessToken> = Vec::new();
     let mut calls = 0;
     let mut outage = None;
@@ -157,7 +180,7 @@ async fn a_night() -> Result<(), Failure> {
             if minute % every == 0 {
                 let token = bindings.token(step, binding, scope).await?;
                 check(token.expires_on() > night.now(), "a step gets a token that is good")?;
-                if tokens.last().is_none_or(|last| !last.is_same(&token)) {
+                if !tokens.iter().any(|known| known.is_same(&token)) {
                     tokens.push(token);
                 }
                 calls += 1;
@@ -177,38 +200,17 @@ async fn a_night() -> Result<(), Failure> {
             outage = Some((minute, night.machine.faults().add(fault)));
             say!("{}  The identity endpoint answers 503 from now on. The steps go on.", hm(night.now()));
         }
-        if let Some((_, fault)) = outage.filter(|(began, _)| *began + 15 == minute)
-            && night.machine.faults().remove(fault)
-        {
-            let refused = night.machine.journal().count(|entry| entry.status == Some(503));
-            say!(
-                "{}  It is back. It was asked {refused} times meanwhile, and no step noticed.",
-                hm(night.now())
-            );
-            check(refused > 0, "the outage met a refresh")?;
+        if let Some((_, fault)) = outage.filter(|(began, _)| began + 15 == minute) {
+            night.machine.faults().remove(fault);
+            let asked = night.machine.journal().count(|entry| entry.status == Some(503));
+            say!("{}  It is back. It was asked {asked} times, and no step noticed.", hm(night.now()));
+            check(asked > 0, "the outage met a refresh")?;
         }
-        night.pass(5 * MINUTE, &bindings).await?;
+        night.pass(5 * MINUTE, bindings).await;
     }
     say!("{}  The pipeline ends.", hm(night.now()));
-
-    let rows = bindings.trail().await;
-    let of = |event: Option<AuditEvent>| rows.iter().filter(move |row| row.event == event);
-    let good =
-        |event: AuditEvent| of(Some(event)).filter(|row| row.outcome == Some(AuditOutcome::Success)).count();
-    let given = night.machine.journal().count(|entry| entry.status == Some(200));
-    say!(
-        "\n{calls} calls, each with a good token; {given} tokens of the identity endpoint. Who asked for what:\n"
-    );
-    say!("{}", table(&rows, &tokens)?);
-    check(good(AuditEvent::Call) == calls, "every call is in the trail")?;
-    check(of(Some(AuditEvent::Call)).count() == calls, "and none of them failed")?;
-    check(good(AuditEvent::Request) == given, "every token is in the trail")?;
-    check(of(None).count() == 1, "the denial is in the trail")?;
-    check(bindings.all.values().all(|bound| bound.audit.dropped() == 0), "nothing of the trail was lost")?;
-    let waited: u64 = bindings.all.values().map(|bound| bound.broker.metrics().waits).sum();
-    check(waited == 3, "only the first call of each kind waited")?;
-    say!("\nAll of this was checked while it was told.");
-    Ok(())
+    check(outage.is_some(), "there was an outage")?;
+    Ok((calls, tokens))
 }
 
 /// The emulator as the machine's identity endpoint, and a clock on which it runs and which only we move.
@@ -241,7 +243,7 @@ impl Night {
     }
 
     /// Time passes from timer to timer, and while a request is under way so slowly that it can be answered.
-    async fn pass(&self, duration: Duration, bindings: &Bindings) -> Result<(), Failure> {
+    async fn pass(&self, duration: Duration, bindings: &Bindings) {
         let until = self.clock.now().after(duration);
         while !self.clock.now().has_reached(until) {
             let left = self.clock.now().until(until);
@@ -253,7 +255,6 @@ impl Night {
             self.time.advance(step);
             Clock::system().sleep(Duration::from_millis(wait)).await;
         }
-        Ok(())
     }
 }
 
