@@ -75,7 +75,7 @@ impl Provider {
         let check = self.broker.check_tenant(&all[at].typed, GRAPH).await?;
         if check.is_trusted() {
             let created = State::Created(check.tenant_id().unwrap_or(&all[at].typed).clone());
-            if all.iter().any(|other| other.state == created) {
+            if all.iter().enumerate().any(|(other, known)| other != at && known.state == created) {
                 return Err("another customer has this tenant".into());
             }
             if let State::Created(tenant) = &created {
@@ -142,7 +142,7 @@ async fn offline() -> Result<(), Failure> {
     say!("AZURE_TENANT_ID is not set: Entra is a stand-in on this machine.");
 
     say!("\n1. Three customers type in their tenants");
-    let mut all = [
+    let mut all = vec![
         Integration::draft("Fabrikam", sample::OTHER_TENANT_DOMAIN)?,
         Integration::draft("Tailspin", sample::CUSTOMER_WITHOUT_CONSENT)?,
         Integration::draft("Northwind", "44444444-5555-6666-7777-999999999999")?,
@@ -169,6 +169,10 @@ async fn offline() -> Result<(), Failure> {
         check(checked.standing() == *expected, "the customer is told what is the matter")?;
     }
     check(all[0].state == State::Created(sample::OTHER_TENANT.parse()?), "it is kept by its id")?;
+    all.push(Integration::draft("Mallory", sample::OTHER_TENANT)?);
+    let Err(refused) = us.validate(&mut all, 3).await else { return Err("a tenant was given twice".into()) };
+    say!("   Mallory: types in Fabrikam's tenant, which does let us in: {refused}.");
+    all.pop();
 
     say!("\n3. Tailspin's administrator follows the link, signs in and accepts");
     let (link, pending) = us.invite(&all[1])?;
