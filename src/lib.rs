@@ -31,10 +31,10 @@
 //! | feature | what it adds | what it costs |
 //! |---|---|---|
 //! | none | secret and managed identity, cache, refresh engine | reqwest with rustls |
-//! | `cli` | whoever is signed in to the Azure CLI or the Azure Developer CLI | tokio's child processes |
 //! | `azure-core` | the broker under the clients of the Azure SDK, and its credentials as providers | azure_core, without its HTTP client |
 //! | `certificate` | applications that prove themselves by a certificate | x509-parser, and cbc, des and rc2 for old key files |
 //! | `validate` | access tokens checked where they are received | jsonwebtoken |
+//! | `cli` | the sign-in of the Azure CLI and the Azure Developer CLI | tokio's child processes |
 //! | `emulator` | a local Entra for examples and tests | axum, hyper's server, jsonwebtoken, maud, rcgen, tokio-rustls, toml, x509-parser |
 
 mod authority;

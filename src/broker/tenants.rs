@@ -55,9 +55,9 @@ impl Tenants {
 impl Broker {
     /// Lets requests name `tenant` from now on, as [`Builder::allow_tenants`](super::Builder::allow_tenants) does: for a
     /// customer who has just been [checked](Self::check_tenant).
-    pub fn allow_tenant(&self, tenant: TenantId) {
+    pub fn allow_tenant(&self, tenant: &TenantId) {
         self.0.tenants.change(|list| {
-            list.denied.remove(&tenant);
+            list.denied.remove(tenant);
             list.allowed.insert(tenant.clone());
         });
     }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use http::{HeaderValue, Request, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Request,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
 use url::Url;
 
 use super::{
@@ -110,6 +113,8 @@ impl AzurePipelines {
     async fn ask(&self, cx: &FetchContext) -> Result<ClientCredential, Error> {
         let request = Request::post(self.endpoint.as_str())
             .header(CONTENT_TYPE, "application/json")
+            // Said aloud: not every server takes a POST that does not tell how long its body is.
+            .header(CONTENT_LENGTH, "0")
             // Otherwise a token that is refused is answered by a redirect to a page to sign in at.
             .header("x-tfs-fedauthredirect", "Suppress");
         pipeline::ask(cx, Pipeline::Azure, request, &self.authorization).await

@@ -157,10 +157,11 @@ mod tests {
     #[test]
     fn a_malformed_secret_replaces_none_and_is_not_shown() {
         let secret = RotatingSecret::new("the-first").unwrap();
-        let error = secret.clone().set("hunter2\n").unwrap_err();
+        let handle = secret.clone();
+        let error = handle.set("hunter2\n").unwrap_err();
         assert!(!format!("{error:?}{secret:?}").contains("hunter2"));
         assert!(matches!(secret.get(), ClientCredential::Secret(kept) if kept.expose() == "the-first"));
-        secret.clone().set("the-next").unwrap();
+        handle.set("the-next").unwrap();
         assert!(matches!(secret.get(), ClientCredential::Secret(kept) if kept.expose() == "the-next"));
         assert!(!format!("{secret:?}").contains("the-"));
         assert!(RotatingSecret::new("").is_err());

@@ -161,6 +161,7 @@ impl Stamp {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 #[path = "file_tests.rs"]
 mod tests;

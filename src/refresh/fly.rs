@@ -259,7 +259,7 @@ impl Engine {
         if again || refused.is_some_and(|refused| refused == sha256(text)) {
             let error = Error::new(ErrorKind::TokenRefused, "the source returned a token again that was refused")
                 .with_advice(
-                    "Managed-identity endpoints keep a token for hours and cannot be told to renew it: a new role or \
+                    "Most managed-identity endpoints keep a token for hours and cannot be told to renew it: a new role or \
                      a revoked session shows when that token ends.",
                 );
             return Err(Landing::failed(error));

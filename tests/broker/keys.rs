@@ -288,7 +288,7 @@ async fn a_customer_who_comes_is_allowed_and_one_who_leaves_is_denied_with_all_t
     let theirs = request(VAULT).tenant(other.clone());
     assert_eq!(world.get(broker.get_token(&theirs)).await.unwrap_err().kind(), ErrorKind::Policy);
 
-    broker.clone().allow_tenant(other.clone());
+    broker.clone().allow_tenant(&other);
     let token = world.get(broker.get_token(&theirs)).await.unwrap();
     let handle = broker.handle(&theirs);
     let mut reader = handle.reader();
@@ -304,7 +304,7 @@ async fn a_customer_who_comes_is_allowed_and_one_who_leaves_is_denied_with_all_t
     world.at_once(broker.get_token(VAULT)).unwrap();
     assert_eq!(world.requests(), 2);
 
-    broker.allow_tenant(other.clone());
+    broker.allow_tenant(&other);
     world.get(broker.get_token(&theirs)).await.unwrap();
     assert_eq!(world.requests(), 3, "nothing of before was left");
 }

@@ -5,15 +5,17 @@
 mod audit;
 mod background;
 mod bad_input;
+#[cfg(feature = "certificate")]
+mod certificate;
+#[cfg(feature = "certificate")]
+mod certificate_fetch;
+#[cfg(feature = "certificate")]
+mod certificate_material;
 mod chain;
 mod challenges;
 mod check_tenant;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli;
-#[cfg(feature = "certificate")]
-mod certificate;
-mod certificate_fetch;
-mod certificate_material;
 mod clocks;
 mod errors;
 mod flights;

@@ -13,6 +13,7 @@ use entra_broker::{
 };
 use http::{Method, Request, Response};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{scratch::*, support::*};
 
@@ -205,4 +206,33 @@ async fn a_platform_that_is_busy_is_asked_again() {
     platform.fails(200);
     world.time.advance(secs(60));
     ask(&world, &broker).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_request_is_a_whole_one_on_the_wire_and_a_redirect_is_not_followed() {
+    let world = World::on_sockets().await;
+    world.expect_unsaid("the-jobs-own-token");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(socket.read_u8().await.unwrap());
+        }
+        let answer =
+            format!("HTTP/1.1 302 Found\r\nlocation: http://{address}/_signin\r\ncontent-length: 0\r\n\r\n");
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(request).unwrap()
+    });
+    let env = job().set("SYSTEM_OIDCREQUESTURI", format!("http://{address}/oidctoken"));
+    let client = AzurePipelines::from_env(&env).unwrap().authority(world.authority());
+    let broker = Broker::builder().env(Env::empty()).build(client).unwrap();
+    let error = world.see(broker.get_token(VAULT).await).unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Credential, Some(302)), "{error}");
+    let request = server.await.unwrap();
+    let mut lines = request.lines();
+    let first = format!("POST /oidctoken?api-version=7.1&serviceConnectionId={CONNECTION} HTTP/1.1");
+    assert_eq!(lines.next(), Some(&*first));
+    assert!(lines.any(|line| line.eq_ignore_ascii_case("content-length: 0")), "{request}");
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::symlink,
-    path::PathBuf,
+    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -45,7 +45,7 @@ impl Pod {
 
     /// As the kubelet does it: a new directory, and the link to it turned around in one step.
     fn mount(&self, version: &str, text: impl AsRef<[u8]>) {
-        mount(self.volume.path().to_owned(), version, text);
+        mount(self.volume.path(), version, text);
     }
 
     fn source(&self) -> WorkloadIdentity {
@@ -63,7 +63,7 @@ impl Pod {
     }
 }
 
-fn mount(volume: PathBuf, version: &str, text: impl AsRef<[u8]>) {
+fn mount(volume: &Path, version: &str, text: impl AsRef<[u8]>) {
     fs::create_dir(volume.join(version)).unwrap();
     fs::write(volume.join(version).join("token"), text).unwrap();
     symlink(version, volume.join("..next")).unwrap();
@@ -192,7 +192,7 @@ async fn an_assertion_that_expired_is_read_again_at_once_and_once() {
 
     // It is replaced while the old one is on its way.
     let (volume, fresh) = (pod.volume.path().to_owned(), pod.token().await);
-    let then: Box<dyn FnOnce() + Send> = Box::new(move || mount(volume, "..2", fresh));
+    let then: Box<dyn FnOnce() + Send> = Box::new(move || mount(&volume, "..2", fresh));
     let transport = Arc::new(Meanwhile { inner: pod.world.transport(), then: Mutex::new(Some(then)) });
     let broker = pod.world.builder().transport(transport).build(pod.client()).unwrap();
     ask(&pod.world, &broker).await.unwrap();
@@ -208,7 +208,7 @@ async fn a_replacement_that_is_no_better_is_tried_once() {
     pod.mount("..1", one);
     pod.world.time.advance(secs(2 * 3600));
     let volume = pod.volume.path().to_owned();
-    let then: Box<dyn FnOnce() + Send> = Box::new(move || mount(volume, "..2", other));
+    let then: Box<dyn FnOnce() + Send> = Box::new(move || mount(&volume, "..2", other));
     let transport = Arc::new(Meanwhile { inner: pod.world.transport(), then: Mutex::new(Some(then)) });
     let broker = pod.world.builder().transport(transport).build(pod.client()).unwrap();
     let error = ask(&pod.world, &broker).await.unwrap_err();

@@ -31,6 +31,8 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) enum Failed {
     NotStarted(io::Error),
+    /// The runtime was built without I/O, which nothing but a panic of tokio's tells.
+    NoRuntime,
     /// It ran into the fetch's deadline.
     TooLong,
     /// Its output was larger than [`STDOUT_LIMIT`].
@@ -45,7 +47,8 @@ pub(super) async fn run(cx: &FetchContext, mut command: Command) -> Result<Ended
     // A group of its own, to be killed as one: `az` is a script that starts Python.
     #[cfg(target_os = "linux")]
     command.process_group(0);
-    let mut running = Running(command.spawn().map_err(Failed::NotStarted)?);
+    let spawned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| command.spawn()));
+    let mut running = Running(spawned.map_err(|_| Failed::NoRuntime)?.map_err(Failed::NotStarted)?);
     tokio::select! {
         biased;
         ended = finish(cx, &mut running.0) => ended,

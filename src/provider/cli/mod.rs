@@ -302,6 +302,9 @@ impl Tool {
                     ))
                     .with_source(error)
             }
+            Failed::NoRuntime => Error::config(format!("{name} needs a runtime that was built with I/O"))
+                .with_blame(Blame::Program)
+                .with_advice("Build it with `tokio::runtime::Builder::enable_all`."),
             Failed::TooLong => {
                 Error::new(ErrorKind::Timeout, format!("{name} did not end in time, and was killed"))
                     .with_blame(Blame::Configuration)

@@ -54,7 +54,7 @@ async fn asked(
 ) -> (Result<Fetched, Error>, Arc<Double>) {
     let (clock, double) = (Clock::system(), Double::new(replies));
     let cx = context(&double, &clock);
-    let request = TokenRequest::new(&format!("{VAULT}/.default")).unwrap();
+    let request = TokenRequest::new(format!("{VAULT}/.default")).unwrap();
     (identity.fetch(&cx, &request, Grant::App).await, double)
 }
 

@@ -172,7 +172,7 @@ fn fetch(
     let (time, double) = (Time::new(), Double::new(replies));
     let cx = context(&double, &time.0);
     let cx = if in_chain { cx.for_link() } else { cx };
-    let request = TokenRequest::new(&format!("{VAULT}/.default")).unwrap();
+    let request = TokenRequest::new(format!("{VAULT}/.default")).unwrap();
     let (ended, took) = time.run(identity.fetch(&cx, &request, Grant::App));
     (ended, double, took)
 }
