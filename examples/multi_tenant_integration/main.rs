@@ -79,7 +79,7 @@ impl Provider {
                 return Err("another customer has this tenant".into());
             }
             if let State::Created(tenant) = &created {
-                self.broker.allow_tenant(tenant.clone());
+                self.broker.allow_tenant(tenant);
             }
             all[at].state = created;
         }
