@@ -7,6 +7,8 @@ mod every_provider;
 #[cfg(target_os = "linux")]
 #[path = "examples/namespace.rs"]
 mod namespace;
+#[path = "examples/stories.rs"]
+mod stories;
 
 use std::{
     collections::BTreeSet,
@@ -191,12 +193,13 @@ fn nowhere() -> String {
 
 #[test]
 fn every_example_is_run_here() {
-    let this = include_str!("examples.rs");
+    let these = [include_str!("examples.rs"), include_str!("examples/stories.rs")];
     let files = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")).unwrap();
     for file in files {
         let path = file.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();
-        assert!(this.contains(&format!("Program::example(\"{name}\")")), "{name} is run by no test");
+        let run = format!("Program::example(\"{name}\")");
+        assert!(these.iter().any(|this| this.contains(&run)), "{name} is run by no test");
     }
 }
 
