@@ -207,7 +207,7 @@ impl Error {
     }
 
     /// The same failure in other words.
-    pub(crate) fn with_message(&self, message: String) -> Self {
+    pub(crate) fn reworded(&self, message: String) -> Self {
         self.clone().change(|inner| inner.message = message.into())
     }
 

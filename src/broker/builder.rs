@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Audit, Broker, Shell, Spellings, Tenants, audit::Who, next_id, source::Source, tenants::List};
+use super::{
+    Audit, Broker, Shell, Spellings, Tenants, audit::Who, next_id, resources::Resources, source::Source,
+    tenants::List,
+};
 use crate::{
     Clock, Error, Identity, Provider,
     env::Env,
@@ -51,6 +54,8 @@ pub struct Builder {
     env: Env,
     seed: Option<u64>,
     audit: Option<Audit>,
+    resources: Option<Vec<String>>,
+    name: Option<String>,
 }
 
 impl Builder {
@@ -67,6 +72,8 @@ impl Builder {
             env: Env::process(),
             seed: None,
             audit: None,
+            resources: None,
+            name: None,
         }
     }
 
@@ -101,6 +108,20 @@ impl Builder {
     /// application asks with its credential.
     pub fn allow_all_tenants(mut self) -> Self {
         self.tenants.all = true;
+        self
+    }
+
+    /// Requests may name these resources and no others, such as `https://vault.azure.net`: what a binding is good for. An
+    /// empty list denies all. Default: any resource.
+    pub fn allow_resources(mut self, resources: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.resources.get_or_insert_default().extend(resources.into_iter().map(Into::into));
+        self
+    }
+
+    /// What this broker is called in the [audit trail](Audit). Default: its [binding](Self::binding), if it has one. It shares
+    /// nothing, so that an identity of the machine can have one too.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
@@ -151,7 +172,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// `Config` where a certificate, a proxy's address or the binding is malformed, or the capacity or the number of
+    /// `Config` where a certificate, a proxy's address, a resource or the binding is malformed, or the capacity or the number of
     /// background fetches is 0.
     pub fn build(self, provider: impl Provider) -> Result<Broker, Error> {
         if self.capacity == 0 {
@@ -162,6 +183,7 @@ impl Builder {
                 "Without any, each token would be fetched only once a caller has to wait for it.",
             ));
         }
+        let resources = Resources::read(self.resources)?;
         let identity = bound(provider.identity(), self.binding.as_deref())?;
         let transport = match self.transport {
             Some(transport) => transport,
@@ -169,7 +191,7 @@ impl Builder {
         };
         let budget = provider.budget();
         let source = Arc::new(Source {
-            who: Who::new(provider.name(), &identity),
+            who: Who::new(provider.name(), &identity, self.name.as_deref()),
             provider: Box::new(provider),
             home: identity.tenant().cloned(),
             transport,
@@ -192,6 +214,7 @@ impl Builder {
             engine,
             identity,
             tenants: Tenants::new(self.tenants),
+            resources,
             timeout: self.timeout,
             spellings: Spellings::new(),
             calls: self.audit.filter(Audit::wants_hits),

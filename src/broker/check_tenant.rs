@@ -182,8 +182,9 @@ impl Broker {
     /// What is remembered of earlier failures for that tenant and resource is forgotten where the answer is good: the next
     /// call for a token asks.
     ///
-    /// The token is proof for this moment and this resource, and of nothing that the customer typed: the tenant has to
-    /// come from where you keep your customers, not from the address of a page.
+    /// The token proves that this tenant trusts the application, at this moment and for this resource. It does not prove
+    /// that whoever typed the tenant belongs to it: a tenant that trusts you is any customer's to type. Keep to which
+    /// customer a tenant is, and let no second one have it.
     ///
     /// ```
     /// # use entra_broker::{Authority, Broker, ClientSecret, TenantId, TenantStanding, emulator::{Emulator, sample}};
@@ -203,7 +204,7 @@ impl Broker {
     /// # Errors
     ///
     /// `Config` where the tenant is `common` or the like, the resource is malformed, or the provider asks in no tenant but
-    /// its own; `Closed`. Nothing was asked then.
+    /// its own; `Policy` where the broker may not ask for the resource; `Closed`. Nothing was asked then.
     ///
     /// # Cancel safety
     ///
@@ -219,6 +220,7 @@ impl Broker {
         }
         let request = TokenRequest::new(of_resource(resource))?.tenant(tenant.clone());
         request.scopes().for_app()?;
+        shell.resources.check(request.scopes())?;
 
         let clock = &shell.clock;
         let deadline = clock.now().after(shell.timeout.min(shell.source.provider.budget()));

@@ -48,7 +48,7 @@ impl<'a> GetToken<'a> {
     fn miss(&mut self, now: Now, cx: &mut Context<'_>) -> Poll<Result<AccessToken, Error>> {
         let cell = match self.broker.0.cell(self.asked, now) {
             Ok(cell) => cell,
-            Err(error) => return self.answered(Err(error)),
+            Err(error) => return self.answered(Err(error), false),
         };
         // A request that was made for this call finds its entry here, and its token as others do.
         if self.is_plain()
@@ -64,7 +64,7 @@ impl<'a> GetToken<'a> {
             label: self.label(),
         };
         match self.broker.ask(cell, now, ask, self.options.and_then(CallOptions::get_timeout)) {
-            Ok(result) => self.answered(result),
+            Ok(result) => self.answered(result, false),
             Err(waiting) => {
                 self.waiting = Some(waiting);
                 self.wait(cx)
@@ -80,13 +80,13 @@ impl<'a> GetToken<'a> {
 
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<AccessToken, Error>> {
         match self.waiting.as_mut().map(|waiting| waiting.as_mut().poll(cx)) {
-            Some(Poll::Ready(result)) => self.answered(result),
+            Some(Poll::Ready(result)) => self.answered(result, true),
             _ => Poll::Pending,
         }
     }
 
-    fn answered(&self, result: Result<AccessToken, Error>) -> Poll<Result<AccessToken, Error>> {
-        self.broker.0.answered(self.asked, self.label(), &result);
+    fn answered(&self, result: Result<AccessToken, Error>, waited: bool) -> Poll<Result<AccessToken, Error>> {
+        self.broker.0.answered(self.asked, self.label(), &result, waited);
         Poll::Ready(result)
     }
 

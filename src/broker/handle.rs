@@ -154,7 +154,7 @@ impl HandleGet<'_> {
     #[cold]
     fn miss(&mut self, cx: &mut Context<'_>) -> Poll<Result<AccessToken, Error>> {
         if let Some(error) = &self.handle.refused {
-            return self.answered(Err(error.clone()));
+            return self.answered(Err(error.clone()), false);
         }
         let Handle { broker, cell, request, .. } = self.handle;
         let now = broker.0.clock.now();
@@ -165,12 +165,12 @@ impl HandleGet<'_> {
         } else {
             match broker.0.cell(Asked::Request(request), now) {
                 Ok(cell) => cell,
-                Err(error) => return self.answered(Err(error)),
+                Err(error) => return self.answered(Err(error), false),
             }
         };
         let ask = Ask { subject: request.requested_subject(), challenge: None, label: self.handle.label() };
         match broker.ask(cell, now, ask, None) {
-            Ok(result) => self.answered(result),
+            Ok(result) => self.answered(result, false),
             Err(waiting) => {
                 self.waiting = Some(waiting);
                 self.wait(cx)
@@ -180,14 +180,14 @@ impl HandleGet<'_> {
 
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<AccessToken, Error>> {
         match self.waiting.as_mut().map(|waiting| waiting.as_mut().poll(cx)) {
-            Some(Poll::Ready(result)) => self.answered(result),
+            Some(Poll::Ready(result)) => self.answered(result, true),
             _ => Poll::Pending,
         }
     }
 
-    fn answered(&self, result: Result<AccessToken, Error>) -> Poll<Result<AccessToken, Error>> {
+    fn answered(&self, result: Result<AccessToken, Error>, waited: bool) -> Poll<Result<AccessToken, Error>> {
         let Handle { broker, request, .. } = self.handle;
-        broker.0.answered(Asked::Request(request), self.handle.label(), &result);
+        broker.0.answered(Asked::Request(request), self.handle.label(), &result, waited);
         Poll::Ready(result)
     }
 }

@@ -8,6 +8,7 @@ mod get_token;
 mod handle;
 mod metrics;
 mod reader;
+mod resources;
 mod source;
 mod spelling;
 mod tenants;
@@ -40,6 +41,7 @@ use crate::{
     sync::Arc,
     token::{AccessToken, Token},
 };
+use resources::Resources;
 use source::Source;
 use spelling::Spellings;
 use tenants::Tenants;
@@ -68,6 +70,7 @@ struct Shell {
     engine: Arc<Engine>,
     identity: Identity,
     tenants: Tenants,
+    resources: Resources,
     timeout: Duration,
     spellings: Spellings,
     /// Only where calls are recorded as well.
@@ -233,16 +236,23 @@ impl Shell {
         }
     }
 
-    /// A call that was no hit has its answer.
+    /// A call that was no hit has its answer, at once or after it waited.
     #[cold]
-    fn answered(&self, asked: Asked<'_>, label: Option<&str>, result: &Result<AccessToken, Error>) {
+    fn answered(
+        &self,
+        asked: Asked<'_>,
+        label: Option<&str>,
+        result: &Result<AccessToken, Error>,
+        waited: bool,
+    ) {
         if let Some(audit) = &self.calls {
-            audit.answered(&self.source.who, asked, label, result.as_deref(), self.clock.now());
+            audit.answered(&self.source.who, asked, label, result.as_deref(), waited, self.clock.now());
         }
     }
 
     /// The request's key here: the provider's own tenant is no tenant, and others have to be allowed.
     fn key<'a>(&self, request: &'a TokenRequest) -> Result<Cow<'a, Key>, Error> {
+        self.resources.check(request.scopes())?;
         let Some(tenant) = request.requested_tenant() else { return Ok(Cow::Borrowed(request.key())) };
         if self.identity.tenant() == Some(tenant) {
             return Ok(Cow::Owned(request.key().at_home()));

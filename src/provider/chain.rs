@@ -132,7 +132,7 @@ impl Skipped {
             [] => String::new(),
             skipped => format!("; not available were {}", skipped.join("; ")),
         };
-        error.with_message(format!("{}, in a chain: {error}{before}", link.name))
+        error.reworded(format!("{}, in a chain: {error}{before}", link.name))
     }
 
     fn none_left(&self) -> Error {

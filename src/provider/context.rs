@@ -40,6 +40,7 @@ pub(crate) type Trail = Arc<Mutex<Vec<Exchanged>>>;
 #[derive(Debug, Clone)]
 pub(crate) struct Exchanged {
     pub(crate) host: String,
+    pub(crate) attempts: u32,
     /// None where there was no answer.
     pub(crate) status: Option<u16>,
     /// Under which the token service has it in its logs.
@@ -194,7 +195,7 @@ impl Noting {
         Self {
             transport: Arc::clone(&cx.transport),
             trail: Arc::clone(&cx.trail),
-            exchanged: Exchanged { host, status: None, correlation_id, trace_id: None },
+            exchanged: Exchanged { host, attempts: 0, status: None, correlation_id, trace_id: None },
             noted: OnceLock::new(),
         }
     }
@@ -216,11 +217,15 @@ impl Transport for Noting {
         request: http::Request<Bytes>,
         limit: usize,
     ) -> BoxFuture<'a, Result<http::Response<Bytes>, TransportError>> {
-        self.noted.get_or_init(|| {
-            let mut trail = self.trail.lock();
+        let mut trail = self.trail.lock();
+        let at = *self.noted.get_or_init(|| {
             trail.push(self.exchanged.clone());
             trail.len() - 1
         });
+        if let Some(exchanged) = trail.get_mut(at) {
+            exchanged.attempts += 1;
+        }
+        drop(trail);
         self.transport.send(pool, request, limit)
     }
 }

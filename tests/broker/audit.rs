@@ -169,12 +169,12 @@ async fn attempts_are_one_request_and_no_answer_is_said_so() {
     world.emulator.faults().add(Fault::on(Endpoint::TokenService).refuse());
     world.get(broker.get_token(STORAGE)).await.unwrap_err();
     let records = kept.of(&audit).await;
-    let told: Vec<_> = records.iter().map(|r| (r.outcome, r.status, r.error_kind)).collect();
+    let told: Vec<_> = records.iter().map(|r| (r.outcome, r.attempts, r.status, r.error_kind)).collect();
     assert_eq!(
         told,
         [
-            (AuditOutcome::Success, Some(200), None),
-            (AuditOutcome::Failure, None, Some(ErrorKind::Unavailable.name())),
+            (AuditOutcome::Success, 3, Some(200), None),
+            (AuditOutcome::Failure, 3, None, Some(ErrorKind::Unavailable.name())),
         ]
     );
     assert_eq!(records[1].answered_by, None);
@@ -382,4 +382,56 @@ async fn one_trail_serves_many_brokers_and_ends_with_the_last() {
     let records = kept.0.lock().unwrap();
     let bindings: Vec<_> = records.iter().filter_map(|record| record.binding.as_deref()).collect();
     assert_eq!(bindings, ["first", "first", "second", "second"]);
+}
+
+#[tokio::test]
+async fn a_token_that_is_due_is_served_from_the_cache_and_told_so() {
+    let world = World::new().await;
+    let (kept, audit) = kept(AuditCalls::All);
+    let broker = world.builder().audit(audit.clone()).build(world.client()).unwrap();
+    let handle = broker.handle(&request(VAULT));
+    world.get(broker.get_token(VAULT)).await.unwrap();
+    world.emulator.faults().add(Fault::on(Endpoint::TokenService).status(503));
+    // Due, and the refresh fails: whoever asks starts it or is served, and waits for nothing.
+    world.pass(secs(2700)).await;
+    kept.of(&audit).await;
+    for _ in 0..20 {
+        world.at_once(broker.get_token(VAULT)).unwrap();
+        world.at_once(handle.get()).unwrap();
+        world.pass(secs(7)).await;
+    }
+    let records = kept.of(&audit).await;
+    let calls: Vec<_> = records.iter().filter(|record| record.event == AuditEvent::Call).collect();
+    assert_eq!(calls.len(), 40);
+    assert!(calls.iter().all(|call| call.answered_by.as_deref() == Some("cache")), "{calls:#?}");
+}
+
+#[tokio::test]
+async fn a_resource_that_a_binding_is_not_good_for_is_denied_and_recorded() {
+    let world = World::new().await;
+    let (kept, audit) = kept(AuditCalls::All);
+    let env = Env::empty().set("AZURE_POD_IDENTITY_AUTHORITY_HOST", world.emulator.identity_endpoint());
+    let identity = ManagedIdentity::from_env(ManagedIdentityId::system(), &env).unwrap();
+    let builder =
+        world.builder().audit(audit.clone()).name("runner").allow_resources(["https://vault.azure.net"]);
+    let broker = builder.build(identity).unwrap();
+    world.get(broker.get_token(VAULT)).await.unwrap();
+    let label = CallOptions::new().label("publish report");
+    for _ in 0..2 {
+        let error = world.at_once(broker.get_token_with(STORAGE, &label)).unwrap_err();
+        assert_eq!((error.kind(), error.held_for()), (ErrorKind::Policy, None));
+        assert!(error.to_string().contains("https://storage.azure.com"), "{error}");
+    }
+    let denied = broker.handle(&request(STORAGE));
+    assert!(denied.peek().is_none() && broker.peek(STORAGE).is_none());
+    assert_eq!(world.get(denied.get()).await.unwrap_err().kind(), ErrorKind::Policy);
+    assert_eq!(world.requests(), 1);
+    let records = kept.of(&audit).await;
+    assert!(records.iter().all(|record| record.binding.as_deref() == Some("runner")));
+    let told: Vec<_> = records.iter().map(|r| (r.answered_by.as_deref(), r.error_kind)).collect();
+    let denied = (Some("broker"), Some("policy"));
+    assert_eq!(told[1..], [(Some("fetch"), None), denied, denied, denied]);
+    assert_eq!(records[2].label.as_deref(), Some("publish report"));
+    let error = world.builder().allow_resources(["a b"]).build(world.client()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
 }

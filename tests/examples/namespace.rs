@@ -50,12 +50,7 @@ impl Net {
         let mut unshare = Command::new("unshare");
         unshare.args(tries).stdout(Stdio::null()).stderr(Stdio::null());
         if !unshare.status().is_ok_and(|status| status.success()) {
-            let required = env::var("REQUIRE").unwrap_or_default();
-            assert!(
-                !required.split(',').any(|word| word == "namespace"),
-                "there are no network namespaces here"
-            );
-            println!("SKIPPED: unshare and ip do not make a network namespace here");
+            skip();
             return None;
         }
         let dir =

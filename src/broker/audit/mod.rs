@@ -145,14 +145,18 @@ impl Audit {
         asked: Asked<'_>,
         label: Option<&str>,
         ended: Result<&Token, &Error>,
+        waited: bool,
         now: Now,
     ) {
+        if let (Ok(token), false) = (ended, waited) {
+            // It is due, and was served all the same.
+            return self.hit(who, asked, label, token, now);
+        }
         if self.0.calls != AuditCalls::None {
             let from = match ended {
-                Ok(_) => "fetch",
                 Err(error) if error.held_for().is_some() => "remembered failure",
-                Err(error) if error.status().is_some() => "fetch",
-                Err(_) => "broker",
+                Err(_) if !waited => "broker",
+                _ => "fetch",
             };
             self.call(who, asked, label, ended, from, now);
         }

@@ -55,7 +55,8 @@ pub struct AuditRecord {
     /// asked at that moment: a refresh in the background.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<Arc<str>>,
-    /// The name that the broker was given: [`Builder::binding`](crate::Builder::binding).
+    /// What the broker is called: [`Builder::name`](crate::Builder::name), or its
+    /// [binding](crate::Builder::binding).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binding: Option<Arc<str>>,
     /// The kind of provider, such as `client-secret`; in a chain, the link that answered.
@@ -79,6 +80,10 @@ pub struct AuditRecord {
     /// Where it was answered: a host, `cache`, `fetch`, `remembered failure` or `broker`. None where nobody answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<Box<str>>,
+    /// How often a request was sent: the first attempt and its repetitions, which are one request to the service. 0 where
+    /// nothing was sent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub attempts: u32,
     /// The HTTP status, where there was an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
@@ -109,8 +114,9 @@ pub(in crate::broker) struct Who {
 }
 
 impl Who {
-    pub(in crate::broker) fn new(provider: &'static str, identity: &Identity) -> Self {
+    pub(in crate::broker) fn new(provider: &'static str, identity: &Identity, name: Option<&str>) -> Self {
         let binding = match identity.binding() {
+            _ if name.is_some() => name.map(Arc::from),
             Binding::Shared(name) => Some(Arc::clone(name)),
             Binding::Local => None,
         };
@@ -151,6 +157,7 @@ impl AuditRecord {
             user,
             reason: None,
             answered_by: None,
+            attempts: 0,
             status: None,
             error_kind: None,
             aadsts: Vec::new(),
@@ -182,6 +189,11 @@ pub(super) fn reason(reason: Reason) -> &'static str {
         Reason::Forced => "forced",
         Reason::Probe => "probe",
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+fn is_zero(attempts: &u32) -> bool {
+    *attempts == 0
 }
 
 fn rfc3339<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

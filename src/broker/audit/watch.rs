@@ -65,6 +65,7 @@ impl Watched<'_> {
 
     fn record(&self, exchanged: Exchanged) -> AuditRecord {
         let mut record = self.blank();
+        record.attempts = exchanged.attempts;
         record.status = exchanged.status;
         record.answered_by = exchanged.status.map(|_| exchanged.host.into());
         record.correlation_id = exchanged.correlation_id.map(Into::into);
