@@ -159,7 +159,7 @@ fn provider(options: &Options, env: &Env) -> Result<Box<dyn Provider>, Error> {
         environment = environment.tenant_or(tenant);
     }
     if options.plain_http {
-        environment = environment.dangerous_plain_http();
+        environment = environment.dangerous().allow_plain_http();
     }
     Ok(match options.provider.as_deref() {
         None => match environment.client() {

@@ -30,7 +30,7 @@
 //!
 //! | feature | what it adds | what it costs |
 //! |---|---|---|
-//! | none | secret and managed identity, cache, refresh engine | reqwest with rustls |
+//! | none | secrets, federated credentials, managed identity, chain, audit, cache, refresh engine | reqwest with rustls |
 //! | `azure-core` | the broker under the clients of the Azure SDK, and its credentials as providers | azure_core, without its HTTP client |
 //! | `certificate` | applications that prove themselves by a certificate | x509-parser, and cbc, des and rc2 for old key files |
 //! | `validate` | access tokens checked where they are received | jsonwebtoken |
@@ -92,9 +92,9 @@ pub use identity_id::ManagedIdentityId;
 pub use integrations::{AzureCredential, AzureOptions};
 pub use provider::{
     AssertionRequest, AzurePipelines, Chain, ClientAssertion, ClientAuth, ClientCredential, ClientSecret,
-    ConfidentialClient, CredentialRequest, CredentialSource, DangerousManagedIdentity, Environment,
-    FederatedManagedIdentity, FetchContext, FnProvider, GitHubActions, ManagedIdentity, Provider,
-    RotatingSecret, SecretFile, StaticToken, WorkloadIdentity, default_chain,
+    ConfidentialClient, CredentialRequest, CredentialSource, DangerousEnvironment, DangerousManagedIdentity,
+    Environment, FederatedManagedIdentity, FetchContext, FnProvider, GitHubActions, ManagedIdentity,
+    Provider, RotatingSecret, SecretFile, StaticToken, WorkloadIdentity, default_chain,
 };
 #[cfg(feature = "cli")]
 pub use provider::{AzureCli, AzureDeveloperCli};

@@ -144,7 +144,7 @@ async fn offline() -> Result<(), Failure> {
         ("AUTHORITY_HOST", stage.entra.authority()),
     ];
     let env = env.iter().fold(Env::empty(), |env, (name, value)| env.set(format!("{PREFIX}{name}"), *value));
-    let client = Environment::new(&env).prefix(PREFIX).dangerous_plain_http().client()?;
+    let client = Environment::new(&env).prefix(PREFIX).dangerous().allow_plain_http().client()?;
     let broker = Broker::builder().clock(stage.clock.clone()).build(client.capabilities(["cp1"]))?;
 
     let users = StandIn::start(&stage.entra, &stage.clock, GRAPH, "@odata.nextLink", 1_000).await?;

@@ -51,11 +51,10 @@ impl Environment {
         self
     }
 
-    /// Takes an authority over plain http, on this machine alone: for an emulator. A secret travels in the open.
+    /// Where hazards are.
     #[must_use]
-    pub fn dangerous_plain_http(mut self) -> Self {
-        self.plain_http = true;
-        self
+    pub fn dangerous(self) -> DangerousEnvironment {
+        DangerousEnvironment(self)
     }
 
     /// The application, by whichever credential is set.
@@ -310,6 +309,18 @@ impl Environment {
                  or its {prefix}CLIENT_ID alone."
             ))
         })
+    }
+}
+
+/// What should be typed only by someone who knows why. See [`Environment::dangerous`].
+#[derive(Debug)]
+pub struct DangerousEnvironment(Environment);
+
+impl DangerousEnvironment {
+    /// Takes an authority over plain http, on this machine alone: for an emulator. A secret travels in the open.
+    #[must_use]
+    pub fn allow_plain_http(self) -> Environment {
+        Environment { plain_http: true, ..self.0 }
     }
 }
 

@@ -35,7 +35,7 @@ pub use confidential_client::{ClientSecret, ConfidentialClient};
 pub use context::FetchContext;
 pub(crate) use context::{Exchanged, Trail};
 pub use credential::{ClientAuth, ClientCredential, CredentialRequest, CredentialSource};
-pub use environment::{Environment, default_chain};
+pub use environment::{DangerousEnvironment, Environment, default_chain};
 pub use federated_managed_identity::FederatedManagedIdentity;
 pub use fixed::{FnProvider, StaticToken};
 pub use github_actions::GitHubActions;

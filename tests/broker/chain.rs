@@ -248,7 +248,7 @@ fn application(world: &World) -> Env {
 }
 
 fn environment(env: &Env) -> Environment {
-    Environment::new(env).dangerous_plain_http()
+    Environment::new(env).dangerous().allow_plain_http()
 }
 
 #[tokio::test]
