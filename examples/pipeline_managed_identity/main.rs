@@ -272,8 +272,8 @@ impl Night {
     }
 
     fn is_a_token_due_within(&self, duration: Duration) -> bool {
-        let soon = self.now()..self.now() + duration;
-        self.tokens.iter().any(|token| soon.contains(&token.refresh_on()))
+        let (now, soon) = (self.now(), self.now() + duration);
+        self.tokens.iter().any(|token| token.refresh_on() > now && token.refresh_on() < soon)
     }
 
     /// Time passes from timer to timer, and while a request is under way so slowly that it can be answered.
