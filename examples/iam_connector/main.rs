@@ -13,12 +13,13 @@ mod stand_in;
 use std::{
     error::Error as StdError,
     io::{self, Write as _},
+    process::ExitCode,
     time::Duration,
 };
 
 use entra_broker::{
-    AccessToken, BearerChallenge, Broker, CallOptions, Clock, Env, Environment, ErrorKind, ManualClock,
-    TokenRequest,
+    AccessToken, BearerChallenge, Broker, CallOptions, Clock, ConfidentialClient, Env, Environment, Error,
+    ErrorKind, ManualClock, TokenRequest,
     emulator::{Emulator, sample},
 };
 use http::{StatusCode, header::AUTHORIZATION};
@@ -112,17 +113,25 @@ impl Pages<'_> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
-    match Environment::new(&Env::process()).prefix(PREFIX).client() {
-        Ok(client) => for_real(Broker::new(client.capabilities(["cp1"]))?).await,
+async fn main() -> ExitCode {
+    let ended = match Environment::new(&Env::process()).prefix(PREFIX).client() {
+        Ok(client) => for_real(client).await,
         // None of the variables is set. If some are and one is missing, that is an error, and names it.
         Err(error) if error.kind() == ErrorKind::NotAvailable => offline().await,
-        Err(error) => Err(format!("{error}. {}", error.advice()).into()),
+        Err(error) => Err(error.into()),
+    };
+    let Err(error) = ended else { return ExitCode::SUCCESS };
+    let _ = writeln!(io::stderr(), "{error}");
+    if let Some(error) = error.downcast_ref::<Error>() {
+        let _ = writeln!(io::stderr(), "{}", error.advice());
     }
+    ExitCode::FAILURE
 }
 
 /// A first page of each, from the real hosts.
-async fn for_real(broker: Broker) -> Result<(), Failure> {
+async fn for_real(client: ConfidentialClient) -> Result<(), Failure> {
+    // `cp1` tells Entra that we understand claims challenges, as `Api::get` does.
+    let broker = Broker::new(client.capabilities(["cp1"]))?;
     let graph = Api::new(&broker, GRAPH, GRAPH, "@odata.nextLink")?;
     let arm = Api::new(&broker, ARM, ARM, "nextLink")?;
     for (api, path) in [(graph, USERS), (arm, "/subscriptions?api-version=2022-12-01")] {
@@ -151,7 +160,7 @@ async fn offline() -> Result<(), Failure> {
     let roles = StandIn::start(&stage.entra, &stage.clock, ARM, "nextLink", 800).await?;
     let graph = Api::new(&broker, &users.origin, GRAPH, "@odata.nextLink")?;
     let arm = Api::new(&broker, &roles.origin, ARM, "nextLink")?;
-    say!("{PREFIX}TENANT_ID is not set: Entra, Graph and Resource Manager are stand-ins on this machine.");
+    say!("No {PREFIX}… variable is set: Entra, Graph and Resource Manager are stand-ins on this machine.");
 
     say!("\n1. A sync that takes longer than a token lives");
     let (mut pages, mut items) = (0, 0);
@@ -166,48 +175,45 @@ async fn offline() -> Result<(), Failure> {
     }
     let took = began.until(stage.clock.now());
     say!(
-        "   {items} users and role assignments on {pages} pages, in {} minutes of a clock that we move.",
+        "   {items} users and role assignments on {pages} pages, in {} minutes on a clock that we move.",
         took.as_secs() / 60
     );
-    say!(
-        "   Both APIs checked signature, audience and expiry of each token, and refused {}.",
-        users.refused() + roles.refused()
-    );
-    say!(
-        "   Graph saw {} tokens, Resource Manager {}. Requests for tokens: {}.",
-        users.tokens(),
-        roles.tokens(),
-        stage.tokens()
-    );
+    say!("   For each page the API checked signature, audience and expiry of the token.");
+    say!("   Tokens refused: {}.", users.refused() + roles.refused());
+    say!("   Graph saw {} tokens, Resource Manager {}.", users.tokens(), roles.tokens());
+    say!("   Tokens fetched: {}. Both are kept fresh, whichever API is being read.", stage.tokens());
     check(items == 2 * 1_000 + 800, "all items came")?;
     check(users.refused() + roles.refused() == 0, "every token was good when it was used")?;
     check(first.expires_on() < stage.clock.now().wall(), "the first token is dead by now")?;
     check(users.tokens() > 1, "and was replaced on the way")?;
     check(stage.tokens() < 10, "a token is asked for once per life, and not once per page")?;
 
-    say!("\n2. An administrator revokes what was given so far: a claims challenge");
+    say!("\n2. An administrator revokes all tokens that were given so far: a claims challenge");
     stage.pass(MINUTE, &broker).await?;
     let asked = stage.tokens();
     users.demand(Demand::Claims);
     let page = graph.pages(USERS).next().await?.unwrap_or_default();
-    say!("   Graph refused {} token, and said what it wants instead.", users.refused());
-    say!("   {} users with the next one. Requests for tokens: {}.", page.len(), stage.tokens() - asked);
+    say!(
+        "   Graph refused {} token, and said in its challenge what the next one has to be.",
+        users.refused()
+    );
+    say!("   With that one it gave {} users. Tokens fetched: {}.", page.len(), stage.tokens() - asked);
     check(users.refused() == 1 && stage.tokens() == asked + 1, "one challenge, one token")?;
 
-    say!("\n3. A token is refused without a word why");
+    say!("\n3. A token is refused, and nothing says why");
     stage.pass(MINUTE, &broker).await?;
     let asked = stage.tokens();
     roles.demand(Demand::Another);
     let page = arm.pages(ROLES).next().await?.unwrap_or_default();
-    say!("   Resource Manager refused {} token. It goes from the cache, and only it.", roles.refused());
+    say!("   Resource Manager refused {} token. That one was taken out of the cache.", roles.refused());
     say!(
-        "   {} role assignments with the next one. Requests for tokens: {}.",
+        "   With the next it gave {} role assignments. Tokens fetched: {}.",
         page.len(),
         stage.tokens() - asked
     );
     check(roles.refused() == 1 && stage.tokens() == asked + 1, "one refusal, one token")?;
 
-    say!("\n4. The stand-ins are not easily pleased");
+    say!("\n4. What the stand-ins refuse");
     let current = broker.get_token(&graph.token).await?;
     for (what, api, token) in [
         ("a token that has expired", &graph, &first),

@@ -14,11 +14,12 @@ use std::{
     env,
     error::Error as StdError,
     io::{self, Write as _},
+    process::ExitCode,
 };
 
 use entra_broker::{
-    AdminConsent, Authority, Broker, ClientSecret, Env, Environment, Error, ErrorKind, PendingConsent,
-    TenantCheck, TenantId, TenantStanding, TokenRequest, TokenValidator, TrustedIssuer,
+    AdminConsent, Authority, Broker, ClientSecret, ConfidentialClient, Env, Environment, Error, ErrorKind,
+    PendingConsent, TenantCheck, TenantId, TenantStanding, TokenRequest, TokenValidator, TrustedIssuer,
     emulator::{Emulator, Policy, Requirement, User, sample},
 };
 
@@ -47,9 +48,23 @@ enum State {
     Created(TenantId),
 }
 
+impl State {
+    fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Self::Draft => None,
+            Self::Created(tenant) => Some(tenant),
+        }
+    }
+}
+
 impl Integration {
     fn draft(customer: &'static str, typed: &str) -> Result<Self, Error> {
         Ok(Self { customer, typed: typed.parse()?, state: State::Draft })
+    }
+
+    /// What is validated: once the id is known, no domain any more.
+    fn tenant(&self) -> &TenantId {
+        self.state.tenant().unwrap_or(&self.typed)
     }
 }
 
@@ -72,9 +87,9 @@ impl Provider {
     /// It does not prove that whoever typed the tenant belongs to it. So a tenant can be of one customer only; a provider
     /// that gives out data would have somebody of the tenant sign in besides.
     async fn validate(&self, all: &mut [Integration], at: usize) -> Result<TenantCheck, Failure> {
-        let check = self.broker.check_tenant(&all[at].typed, GRAPH).await?;
+        let check = self.broker.check_tenant(all[at].tenant(), GRAPH).await?;
         if check.is_trusted() {
-            let created = State::Created(check.tenant_id().unwrap_or(&all[at].typed).clone());
+            let created = State::Created(check.tenant_id().unwrap_or(all[at].tenant()).clone());
             if all.iter().enumerate().any(|(other, known)| other != at && known.state == created) {
                 return Err("another customer has this tenant".into());
             }
@@ -95,20 +110,28 @@ impl Provider {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
-    match Environment::new(&Env::process()).client() {
-        Ok(client) => check_all(Broker::new(client)?, env::args().skip(1).collect()).await,
+async fn main() -> ExitCode {
+    let ended = match Environment::new(&Env::process()).client() {
+        Ok(client) => check_all(client, env::args().skip(1).collect()).await,
         // None of the variables is set. If some are and one is missing, that is an error, and names it.
         Err(error) if error.kind() == ErrorKind::NotAvailable => offline().await,
-        Err(error) => Err(format!("{error}. {}", error.advice()).into()),
+        Err(error) => Err(error.into()),
+    };
+    let Err(error) = ended else { return ExitCode::SUCCESS };
+    let _ = writeln!(io::stderr(), "{error}");
+    if let Some(error) = error.downcast_ref::<Error>() {
+        let _ = writeln!(io::stderr(), "{}", error.advice());
     }
+    ExitCode::FAILURE
 }
 
 /// How the application stands in these tenants.
-async fn check_all(broker: Broker, tenants: Vec<String>) -> Result<(), Failure> {
+async fn check_all(client: ConfidentialClient, tenants: Vec<String>) -> Result<(), Failure> {
     if tenants.is_empty() {
-        return Err("usage: multi_tenant_integration TENANT...".into());
+        let usage = "usage: multi_tenant_integration TENANT...\nName the tenants to check, by id or domain.";
+        return Err(usage.into());
     }
+    let broker = Broker::new(client)?;
     for tenant in tenants {
         let check = broker.check_tenant(&tenant.parse()?, GRAPH).await?;
         tell(&tenant, &check)?;
@@ -139,7 +162,7 @@ async fn offline() -> Result<(), Failure> {
     let app = |secret| ClientSecret::new(sample::TENANT, sample::SECRET_APP, secret);
     let broker = Broker::new(app(sample::SECRET)?.authority(authority.clone()))?;
     let us = Provider { broker, authority: authority.clone() };
-    say!("AZURE_TENANT_ID is not set: Entra is a stand-in on this machine.");
+    say!("No variable of an application is set: Entra is a stand-in on this machine.");
 
     say!("\n1. Three customers type in their tenants");
     let mut all = vec![
@@ -153,12 +176,12 @@ async fn offline() -> Result<(), Failure> {
         check(refused.err() == Some(ErrorKind::Policy), "a draft gets no token")?;
     }
     say!(
-        "   All of them are drafts. The broker asks in none of them. Requests sent: {}.",
+        "   All three are drafts: the broker asks for no token there. Requests sent: {}.",
         entra.journal().len()
     );
     check(entra.journal().is_empty(), "nobody is asked for a draft")?;
 
-    say!("\n2. Validate: one has consented before, one has not, and one mistyped the id");
+    say!("\n2. We validate: one has consented before, one has not, and one mistyped the id");
     for (at, expected) in
         [TenantStanding::Trusted, TenantStanding::ConsentMissing, TenantStanding::TenantUnknown]
             .iter()
@@ -171,7 +194,7 @@ async fn offline() -> Result<(), Failure> {
     check(all[0].state == State::Created(sample::OTHER_TENANT.parse()?), "it is kept by its id")?;
     all.push(Integration::draft("Mallory", sample::OTHER_TENANT)?);
     let Err(refused) = us.validate(&mut all, 3).await else { return Err("a tenant was given twice".into()) };
-    say!("   Mallory: types in Fabrikam's tenant, which does let us in: {refused}.");
+    say!("   Mallory types in Fabrikam's tenant, which does let us in. Refused: {refused}.");
     all.pop();
 
     say!("\n3. Tailspin's administrator follows the link, signs in and accepts");
@@ -179,14 +202,11 @@ async fn offline() -> Result<(), Failure> {
     let callback = customer::consents(&link, sample::CUSTOMER_ADMIN).await?;
     say!("   The browser comes back and claims tenant {}.", pending.complete(&callback)?.claimed_tenant());
     let checked = us.validate(&mut all, 1).await?;
-    say!(
-        "   A token proves it: {}. Our service principal there is {}.",
-        checked,
-        checked.object_id().unwrap_or("?")
-    );
+    let principal = checked.object_id().unwrap_or("unknown");
+    say!("   A token proves it: {checked}. Our service principal there is {principal}.");
     check(all[1].state != State::Draft, "consent makes a draft a created integration")?;
 
-    say!("   A browser can bring anything, so none of these does any harm:");
+    say!("   What else a browser may bring is not believed:");
     let (link, pending) = us.invite(&all[1])?;
     let (_, other) = us.invite(&all[1])?;
     let genuine = customer::consents(&link, sample::CUSTOMER_ADMIN).await?;
@@ -199,7 +219,7 @@ async fn offline() -> Result<(), Failure> {
         say!("      {what}: {error}");
     }
 
-    say!("\n4. Northwind has more than one thing in its way");
+    say!("\n4. Northwind corrects its id and consents, and disables our application");
     all[2].typed = NORTHWIND.parse()?;
     let (link, pending) = us.invite(&all[2])?;
     pending.complete(&customer::consents(&link, "admin@northwind.test").await?)?;
@@ -207,18 +227,20 @@ async fn offline() -> Result<(), Failure> {
     let checked = us.validate(&mut all, 2).await?;
     tell("Northwind", &checked)?;
     check(checked.standing() == TenantStanding::AppDisabled, "a disabled application is told apart")?;
+    say!("   It enables the application. A conditional access policy is still in the way:");
     directory.set_service_principal_enabled(NORTHWIND, sample::SECRET_APP, true);
     directory.add_policy(Policy::new(NORTHWIND, Requirement::Blocked).client(sample::SECRET_APP));
     let checked = us.validate(&mut all, 2).await?;
     tell("Northwind", &checked)?;
     check(checked.standing() == TenantStanding::BlockedByPolicy, "a policy is told apart")?;
     check(all[2].state == State::Draft, "what is not validated stays a draft")?;
+    say!("   It exempts the application from the policy:");
     directory.clear_policies(NORTHWIND);
     tell("Northwind", &us.validate(&mut all, 2).await?)?;
 
-    say!("\n5. What is our own fault is not the customer's to mend");
+    say!("\n5. Our own secret has expired: nothing that a customer could mend");
     let forgetful = Broker::new(app(sample::EXPIRED_SECRET)?.authority(authority.clone()))?;
-    let checked = forgetful.check_tenant(&all[0].typed, GRAPH).await?;
+    let checked = forgetful.check_tenant(all[0].tenant(), GRAPH).await?;
     tell("Fabrikam", &checked)?;
     check(checked.standing() == TenantStanding::OwnCredentialBad && !checked.is_customers(), "it is ours")?;
 
@@ -227,21 +249,22 @@ async fn offline() -> Result<(), Failure> {
     let issuer = TrustedIssuer::tenants(&authority, tenants.iter().copied())?;
     let reader = TokenValidator::new(issuer, [GRAPH])?;
     let asked = tokens(&entra);
-    for round in 1..=2 {
-        let requests = tenants.iter().map(|tenant| graph_of(tenant)).collect::<Result<Vec<_>, _>>()?;
-        let [a, b, c] = requests.as_slice() else { return Err("a customer is missing".into()) };
-        let (a, b, c) =
-            tokio::try_join!(us.broker.get_token(a), us.broker.get_token(b), us.broker.get_token(c))?;
-        for (integration, token) in all.iter().zip([a, b, c]) {
-            let token = reader.validate(token.secret()).await?;
-            let of = token.tenant().unwrap_or("none");
-            if round == 1 {
-                say!("   {:<9}  a token of tenant {of}", integration.customer);
-            }
-            check(integration.state == State::Created(of.parse()?), "each token is its customer's")?;
-        }
+    let requests = tenants.iter().map(|tenant| graph_of(tenant)).collect::<Result<Vec<_>, _>>()?;
+    let [a, b, c] = requests.as_slice() else { return Err("a customer is missing".into()) };
+    let (a, b, c) = tokio::try_join!(us.broker.get_token(a), us.broker.get_token(b), us.broker.get_token(c))?;
+    for (integration, token) in all.iter().zip([a, b, c]) {
+        let token = reader.validate(token.secret()).await?;
+        let of = token.tenant().unwrap_or("none");
+        say!("   {:<9}  a token of tenant {of}", integration.customer);
+        check(integration.state == State::Created(of.parse()?), "each token is its customer's")?;
     }
-    say!("   Asked for twice each. Requests sent: {}.", tokens(&entra) - asked);
+    for request in &requests {
+        us.broker.get_token(request).await?;
+    }
+    say!(
+        "   Each was asked for once more, and came from the cache. Tokens fetched: {}.",
+        tokens(&entra) - asked
+    );
     check(tokens(&entra) - asked == 3, "one request for each tenant")?;
 
     say!("\n7. Fabrikam leaves");
@@ -252,15 +275,6 @@ async fn offline() -> Result<(), Failure> {
     check(us.broker.metrics().entries == 2, "the others are still there")?;
     say!("\nAll of this was checked while it was told.");
     Ok(())
-}
-
-impl State {
-    fn tenant(&self) -> Option<&TenantId> {
-        match self {
-            Self::Draft => None,
-            Self::Created(tenant) => Some(tenant),
-        }
-    }
 }
 
 fn graph_of(tenant: &TenantId) -> Result<TokenRequest, Error> {

@@ -1,117 +1,100 @@
-//! The audit trail of all bindings in one place, and a table of it.
+//! An audit trail in memory, and a table of it.
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::mpsc::{self, Receiver, Sender},
     time::SystemTime,
 };
 
-use entra_broker::{AccessToken, AuditEvent, AuditOutcome, AuditRecord, AuditSink};
+use entra_broker::{Audit, AuditCalls, AuditEvent, AuditOutcome, AuditRecord, AuditSink};
 
-use crate::Failure;
-
-/// Where all bindings write. A service would rather use `JsonLines::append("/var/log/…")`.
-#[derive(Clone, Default)]
-pub(crate) struct Trail(Arc<Mutex<Vec<Row>>>);
-
-/// One record, and what the table shows of it.
-pub(crate) struct Row {
-    pub(crate) at: SystemTime,
-    /// Step, binding, identity, resource, where it was answered, outcome.
-    shown: [String; 6],
-    pub(crate) event: Option<AuditEvent>,
-    pub(crate) outcome: Option<AuditOutcome>,
-    /// All of the record, as `JsonLines` writes it.
-    line: String,
+/// A trail of all requests and all calls. A service would write it to a file, by `JsonLines::append("/var/log/…")?`.
+pub(crate) fn in_memory() -> (Audit, Receiver<AuditRecord>) {
+    let (sender, records) = mpsc::channel();
+    (Audit::builder(Sink(sender)).calls(AuditCalls::All).build(), records)
 }
 
-impl Trail {
-    pub(crate) fn sink(&self, binding: &'static str) -> impl AuditSink {
-        Sink { binding, trail: self.clone() }
-    }
-
-    pub(crate) fn rows(&self) -> MutexGuard<'_, Vec<Row>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the program itself refused, the broker has not seen.
-    pub(crate) fn denied(&self, at: SystemTime, step: &str, binding: &str, scope: &str) {
-        let shown = [step, binding, "-", resource(scope), "this program", "denied"].map(str::to_owned);
-        let line = shown.join(" ");
-        self.rows().push(Row { at, shown, event: None, outcome: None, line });
-    }
-}
-
-struct Sink {
-    binding: &'static str,
-    trail: Trail,
-}
+struct Sink(Sender<AuditRecord>);
 
 impl AuditSink for Sink {
     fn write(&mut self, record: &AuditRecord) -> io::Result<()> {
-        let outcome = match record.outcome {
-            AuditOutcome::Success => "token".to_owned(),
-            AuditOutcome::Failure => {
-                [Some("error".to_owned()), record.status.map(|status| status.to_string())]
-                    .into_iter()
-                    .flatten()
-                    .collect::<Vec<_>>()
-                    .join(" ")
+        self.0.send(record.clone()).map_err(io::Error::other)
+    }
+}
+
+/// Records that differ in nothing but their time.
+struct Line {
+    /// What they are about, by whom, for what, from where answered, and how it ended.
+    cells: [String; 6],
+    first: SystemTime,
+    last: SystemTime,
+    times: usize,
+    sent: u32,
+}
+
+/// The trail, with records that are alike on one line.
+pub(crate) fn table(records: &[AuditRecord]) -> String {
+    let mut lines: Vec<Line> = Vec::new();
+    for record in records {
+        let cells = cells(record);
+        match lines.iter_mut().find(|line| line.cells == cells) {
+            Some(line) => {
+                (line.last, line.times, line.sent) =
+                    (record.time, line.times + 1, line.sent + record.attempts);
             }
-            _ => "abandoned".to_owned(),
-        };
-        let request = record.event == AuditEvent::Request;
-        let by = record.answered_by.as_deref().unwrap_or("nobody");
-        let shown = [
-            record.label.as_deref().unwrap_or("(refresh)").to_owned(),
-            self.binding.to_owned(),
-            record.identity.as_deref().unwrap_or("system-assigned").to_owned(),
-            resource(&record.resource).to_owned(),
-            if request { format!("{} at {by}", record.provider) } else { by.to_owned() },
-            outcome,
-        ];
-        let (event, outcome) = (Some(record.event), Some(record.outcome));
-        let line = serde_json::to_string(record)?;
-        self.trail.rows().push(Row { at: record.time, shown, event, outcome, line });
-        Ok(())
-    }
-}
-
-/// The trail, with what differs in nothing but time on one line. No token may stand in it.
-pub(crate) fn table(rows: &[Row], tokens: &[AccessToken]) -> Result<String, Failure> {
-    let mut alike: Vec<(&Row, SystemTime, usize)> = Vec::new();
-    for row in rows {
-        match alike.iter_mut().find(|(first, ..)| first.shown == row.shown) {
-            Some((_, last, times)) => (*last, *times) = (row.at, *times + 1),
-            None => alike.push((row, row.at, 1)),
+            None => lines.push(Line {
+                cells,
+                first: record.time,
+                last: record.time,
+                times: 1,
+                sent: record.attempts,
+            }),
         }
     }
-    let heads = ["step", "binding", "identity", "resource", "answered by", "outcome"].map(str::to_owned);
+    let heads = ["event", "step", "binding", "resource", "answered by", "outcome"].map(str::to_owned);
     let mut widths = heads.each_ref().map(String::len);
-    for (row, ..) in &alike {
-        for (width, shown) in widths.iter_mut().zip(&row.shown) {
-            *width = shown.len().max(*width);
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(&line.cells) {
+            *width = cell.len().max(*width);
         }
     }
-    let line = |first: &str, last: &str, times: &str, cells: &[String; 6]| {
-        let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        let line = format!("{first:<5}  {last:<5}  {times:>5}  {}", cells.collect::<Vec<_>>().join("  "));
-        line.trim_end().to_owned()
+    let row = |counts: [&str; 4], cells: &[String; 6]| {
+        let [first, last, times, sent] = counts;
+        let cells = cells.iter().zip(widths).map(|(cell, width)| format!("  {cell:<width$}"));
+        let row = format!("{first:<5}  {last:<5}  {times:>5}  {sent:>4}{}", cells.collect::<String>());
+        row.trim_end().to_owned()
     };
-    let mut text = line("first", "last", "times", &heads);
-    for (row, last, times) in alike {
-        text = format!("{text}\n{}", line(&hm(row.at), &hm(last), &times.to_string(), &row.shown));
+    let mut rows = vec![row(["first", "last", "times", "sent"], &heads)];
+    for Line { cells, first, last, times, sent } in &lines {
+        rows.push(row([&hm(*first), &hm(*last), &times.to_string(), &sent.to_string()], cells));
     }
-    let leaks = |text: &str| tokens.iter().any(|token| text.contains(token.secret()));
-    if leaks(&text) || rows.iter().any(|row| leaks(&row.line)) {
-        return Err("the trail holds a token".into());
-    }
-    Ok(text)
+    rows.join("\n")
 }
 
-/// `https://vault.azure.net/.default` is the resource `vault.azure.net`.
-pub(crate) fn resource(scope: &str) -> &str {
-    scope.trim_start_matches("https://").trim_end_matches("/.default")
+fn cells(record: &AuditRecord) -> [String; 6] {
+    let event = match record.event {
+        AuditEvent::Request => "request",
+        AuditEvent::Call => "call",
+        _ => "other",
+    };
+    let outcome = match record.outcome {
+        AuditOutcome::Success => "token".to_owned(),
+        AuditOutcome::Failure => {
+            let status = record.status.map(|status| format!(" {status}")).unwrap_or_default();
+            format!("{}{status}", record.error_kind.unwrap_or("failed"))
+        }
+        _ => "abandoned".to_owned(),
+    };
+    [
+        event,
+        // Nobody waited for it: a refresh in the background.
+        record.label.as_deref().unwrap_or("(refresh)"),
+        record.binding.as_deref().unwrap_or("-"),
+        record.resource.trim_start_matches("https://").trim_end_matches("/.default"),
+        record.answered_by.as_deref().unwrap_or("nobody"),
+        &outcome,
+    ]
+    .map(str::to_owned)
 }
 
 pub(crate) fn hm(time: SystemTime) -> String {

@@ -2,7 +2,7 @@
 
 use std::{env, fs};
 
-use entra_broker::emulator::{Emulator, Policy, Requirement, sample};
+use entra_broker::emulator::{Emulator, Endpoint, Fault, Policy, Requirement, sample};
 
 use super::{Ended, Program};
 
@@ -89,14 +89,14 @@ async fn a_connector_that_is_half_configured_says_what_is_missing() {
 async fn the_pipelines_night_is_told_to_the_end_with_its_trail() {
     let ended = Program::example("pipeline_managed_identity").run().await;
     told(&ended, &["22:00  The pipeline begins.", "06:00  The pipeline ends.", "no step noticed", CHECKED]);
-    // Refreshes, hits and failures of both identities, and what the program itself denied.
+    // Refreshes, hits and failures of both bindings, and what the broker denied.
     let table = ended.stdout.split("\nfirst ").nth(1).unwrap();
     for row in [
-        ["(refresh)", "runner", "system-assigned", "vault.azure.net", "token"],
-        ["(refresh)", "warehouse", sample::USER_IDENTITY, "storage.azure.com", "token"],
-        ["copy exports", "warehouse", sample::USER_IDENTITY, "cache", "token"],
-        ["(refresh)", "", "", "managed-identity at", "error 503"],
-        ["publish report", "runner", "graph.microsoft.com", "this program", "denied"],
+        ["request  (refresh)", "runner", "vault.azure.net", "127.0.0.1:", "token"],
+        ["request  (refresh)", "warehouse", "storage.azure.com", "127.0.0.1:", "token"],
+        ["call     copy exports", "warehouse", "storage.azure.com", "cache", "token"],
+        ["request  (refresh)", "", "", "127.0.0.1:", "unavailable 503"],
+        ["call     publish report", "runner", "graph.microsoft.com", "broker", "policy"],
     ] {
         let found = table.lines().any(|line| row.iter().all(|cell| line.contains(cell)));
         assert!(found, "{row:?} is missing:\n{table}");
@@ -114,11 +114,18 @@ async fn a_real_machines_identities_are_asked_only_where_that_is_said() {
     assert_eq!(emulator.journal().len(), 0, "the night is on a machine of its own");
 
     let ended = program().args(["--real", sample::USER_IDENTITY]).run().await;
-    told(&ended, &["system-assigned", sample::USER_IDENTITY, "managed-identity at"]);
-    assert_eq!(emulator.journal().len(), 3);
+    told(&ended, &["load tables: a token", "publish report: this broker may not ask", "\nfirst "]);
+    let assigned =
+        emulator.journal().count(|entry| entry.client_id.as_deref() == Some(sample::USER_IDENTITY));
+    assert_eq!((assigned, emulator.journal().len()), (2, 3));
     let ended = program().args(["--real"]).run().await;
-    told(&ended, &["binding warehouse does not allow", "denied"]);
+    told(&ended, &["read settings: a token", "copy exports: there is no binding warehouse"]);
     assert_eq!(emulator.journal().len(), 4);
+    let refusal = emulator.faults().add(Fault::on(Endpoint::Identity).status(400));
+    let ended = program().args(["--real"]).run().await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), "not every step got its token\n"));
+    assert!(emulator.faults().remove(refusal));
+    assert_eq!(emulator.journal().len(), 5);
     refused(&program().args(["--really"]).run().await, "usage: ");
-    assert_eq!(emulator.journal().len(), 4);
+    assert_eq!(emulator.journal().len(), 5);
 }
