@@ -136,6 +136,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// When and how large a file is, to tell whether it has changed.
+#[cfg(feature = "certificate")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp {
     modified: Option<std::time::SystemTime>,
@@ -147,6 +148,7 @@ pub(super) struct Stamp {
     number: u64,
 }
 
+#[cfg(feature = "certificate")]
 impl Stamp {
     /// None where there is no such file.
     pub(super) fn of(path: &Path) -> Option<Self> {
