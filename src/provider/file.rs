@@ -3,7 +3,7 @@
 use std::{
     fs::{File, Metadata, OpenOptions},
     io::{self, Read as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use zeroize::Zeroizing;
@@ -142,7 +142,7 @@ pub(super) struct Stamp {
     modified: Option<std::time::SystemTime>,
     length: u64,
     /// Where a link leads: a mounted secret is replaced by turning one around.
-    real: Option<PathBuf>,
+    real: Option<std::path::PathBuf>,
     /// Which file it is: one that was put in its place can be as old and as large.
     #[cfg(unix)]
     number: u64,
