@@ -2,10 +2,13 @@
 
 #[cfg(feature = "cli")]
 use super::{AzureCli, AzureDeveloperCli};
-use super::{Chain, ClientAuth, ConfidentialClient, ManagedIdentity, SecretFile, WorkloadIdentity};
-use crate::{Authority, Env, Error, ManagedIdentityId, error::ErrorKind};
+use super::{
+    Chain, ClientAuth, ConfidentialClient, ManagedIdentity, SecretFile, WorkloadIdentity,
+    credential::check_secret, variables,
+};
 #[cfg(feature = "certificate")]
-use crate::{Secret, provider::Certificate};
+use crate::provider::Certificate;
+use crate::{Authority, ClientId, Env, Error, ManagedIdentityId, Secret, TenantId, error::ErrorKind};
 
 /// Reads credentials from environment variables. With another [prefix](Self::prefix) than `AZURE_` they can stand beside
 /// those of the platform or of another part of the program.
@@ -22,7 +25,7 @@ use crate::{Secret, provider::Certificate};
 /// | `AZURE_REGIONAL_AUTHORITY_NAME` | the region whose endpoint is asked first |
 ///
 /// Where several credentials are set, the first in this order counts. A set that lacks something is an error that names what
-/// is missing.
+/// is missing. Blanks and line ends around an id, a host or a region are left out; a secret with such is refused.
 #[derive(Debug, Clone)]
 pub struct Environment {
     env: Env,
@@ -80,7 +83,9 @@ impl Environment {
     ///
     /// As [`client`](Self::client).
     pub fn client_secret(&self) -> Result<ConfidentialClient, Error> {
-        self.client_with(ClientAuth::Secret(self.credential("CLIENT_SECRET")?.into()))
+        let secret = Secret::new(self.credential("CLIENT_SECRET")?);
+        self.named("CLIENT_SECRET", check_secret(&secret))?;
+        self.client_with(ClientAuth::Secret(secret))
     }
 
     /// The application by the secret in a file.
@@ -141,7 +146,7 @@ impl Environment {
     /// As [`ManagedIdentity::from_env`].
     pub fn managed_identity(&self) -> Result<ManagedIdentity, Error> {
         let id = match self.get("CLIENT_ID")? {
-            Some(client_id) => ManagedIdentityId::client_id(&client_id)?,
+            Some(id) => self.named("CLIENT_ID", ManagedIdentityId::client_id(id.trim()))?,
             None => ManagedIdentityId::system(),
         };
         ManagedIdentity::from_env(id, &self.env)
@@ -202,13 +207,15 @@ impl Environment {
     ///
     /// `Config` where it is malformed, or over plain http and that was not asked for.
     pub fn authority(&self) -> Result<Authority, Error> {
-        match self.get("AUTHORITY_HOST")? {
-            None => Ok(Authority::public()),
-            Some(host) if self.plain_http && host.starts_with("http://") => {
-                Authority::dangerous().allow_plain_http(&host)
-            }
-            Some(host) => Authority::custom(&host),
-        }
+        const HOST: &str = "AUTHORITY_HOST";
+        let Some(host) = self.get(HOST)? else { return Ok(Authority::public()) };
+        let host = host.trim();
+        let authority = if self.plain_http && host.starts_with("http://") {
+            Authority::dangerous().allow_plain_http(host)
+        } else {
+            Authority::custom(host)
+        };
+        self.named(HOST, authority)
     }
 
     fn secret_or_certificate(&self) -> Result<ConfidentialClient, Error> {
@@ -275,20 +282,35 @@ impl Environment {
     ///
     /// `Config`, naming the variable, where tenant or client id is missing or malformed.
     pub fn client_with(&self, auth: ClientAuth) -> Result<ConfidentialClient, Error> {
-        let client = ConfidentialClient::new(&self.tenant()?, &self.required("CLIENT_ID")?, auth)?
-            .authority(self.authority()?);
-        match self.get("REGIONAL_AUTHORITY_NAME")? {
-            Some(region) => client.region(&region),
+        const REGION: &str = "REGIONAL_AUTHORITY_NAME";
+        let client =
+            ConfidentialClient::new(&self.tenant()?, &self.client_id()?, auth)?.authority(self.authority()?);
+        match self.get(REGION)? {
+            Some(region) => self.named(REGION, client.region(region.trim())),
             None => Ok(client),
         }
     }
 
     fn tenant(&self) -> Result<String, Error> {
-        match (self.get("TENANT_ID")?, &self.tenant) {
+        const TENANT: &str = "TENANT_ID";
+        match (self.get(TENANT)?, &self.tenant) {
             (None, Some(tenant)) => Ok(tenant.clone()),
-            (Some(tenant), _) => Ok(tenant),
-            (None, None) => self.required("TENANT_ID"),
+            (None, None) => self.required(TENANT),
+            (Some(tenant), _) => {
+                self.named(TENANT, TenantId::parse(tenant.trim())).map(|tenant| tenant.to_string())
+            }
         }
+    }
+
+    fn client_id(&self) -> Result<String, Error> {
+        const CLIENT_ID: &str = "CLIENT_ID";
+        let id = ClientId::parse(self.required(CLIENT_ID)?.trim());
+        self.named(CLIENT_ID, id).map(|id| id.as_str().to_owned())
+    }
+
+    /// What was made of a variable, whose error then says of which.
+    fn named<T>(&self, name: &str, made: Result<T, Error>) -> Result<T, Error> {
+        made.map_err(|error| variables::named(&format!("environment variable {}{name}", self.prefix), &error))
     }
 
     fn get(&self, name: &str) -> Result<Option<String>, Error> {
@@ -297,7 +319,7 @@ impl Environment {
 
     /// What the credential is made of. What is missing is told in the order of the table above.
     fn credential(&self, name: &str) -> Result<String, Error> {
-        drop((self.tenant()?, self.required("CLIENT_ID")?));
+        drop((self.tenant()?, self.client_id()?));
         self.required(name)
     }
 

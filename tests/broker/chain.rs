@@ -7,7 +7,7 @@ use std::sync::{
 
 use entra_broker::{
     BoxFuture, Broker, Chain, ClientSecret, Env, Environment, Error, ErrorKind, FetchContext, Fetched, Grant,
-    Identity, Provider, StaticToken, Subject, TokenRequest, UserAssertion,
+    Identity, Provider, StaticToken, Subject, TokenRequest, UserAssertion, WorkloadIdentity,
     emulator::{Endpoint, Fault, sample},
 };
 
@@ -311,6 +311,45 @@ fn a_partial_set_of_variables_names_what_is_missing() {
         let env: Env = nothing.iter().map(|(name, value)| (format!("AZURE_{name}"), *value)).collect();
         assert_eq!(Environment::new(&env).client().unwrap_err().kind(), ErrorKind::NotAvailable);
     }
+}
+
+#[test]
+fn a_malformed_variable_is_named_with_its_prefix() {
+    let good = [("TENANT_ID", sample::TENANT), ("CLIENT_ID", sample::SECRET_APP), ("CLIENT_SECRET", "s")];
+    for (name, bad) in [
+        ("TENANT_ID", "hunter2"),
+        ("CLIENT_ID", "hunter2"),
+        ("CLIENT_SECRET", "hunter2\n"),
+        ("AUTHORITY_HOST", "http://far.example"),
+        ("REGIONAL_AUTHORITY_NAME", "West Europe!"),
+    ] {
+        for prefix in ["AZURE_", "BATON_ENTRA_"] {
+            let env: Env = good.iter().map(|(name, value)| (format!("{prefix}{name}"), *value)).collect();
+            let error = Environment::new(&env.set(format!("{prefix}{name}"), bad)).prefix(prefix).client();
+            let error = error.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+            assert!(error.to_string().contains(&format!("{prefix}{name}: ")), "{error}");
+            assert!(!error.advice().is_empty() && !format!("{error:?}").contains("hunter2"), "{error}");
+        }
+    }
+    let error =
+        Environment::new(&Env::empty().set("AZURE_CLIENT_ID", "hunter2")).managed_identity().unwrap_err();
+    assert!(error.to_string().contains("AZURE_CLIENT_ID: "), "{error}");
+}
+
+/// As a file or a secret of Kubernetes often ends. The secret's own value is told about it instead: it may be meant.
+#[tokio::test]
+async fn line_ends_around_what_is_no_secret_are_left_out() {
+    let world = World::new().await;
+    let env = Env::empty()
+        .set("AZURE_TENANT_ID", format!("{}\n", sample::TENANT))
+        .set("AZURE_CLIENT_ID", format!(" {}\r\n", sample::SECRET_APP))
+        .set("AZURE_AUTHORITY_HOST", format!("{}\n", world.emulator.authority()))
+        .set("AZURE_CLIENT_SECRET", sample::SECRET);
+    let client = environment(&env).client().unwrap();
+    world.get(world.builder().build(client).unwrap().get_token(VAULT)).await.unwrap();
+    let env = env.set("AZURE_FEDERATED_TOKEN_FILE", "/nowhere/token").set("AZURE_AUTHORITY_HOST", "");
+    WorkloadIdentity::from_env(&env).unwrap();
 }
 
 #[cfg(unix)]
