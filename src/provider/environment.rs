@@ -171,14 +171,24 @@ impl Environment {
     pub fn default_chain(&self) -> Result<Chain, Error> {
         let chosen = Choice::of(self.get("TOKEN_CREDENTIALS")?.as_deref(), &self.prefix)?;
         let mut chain = Chain::new();
+        let mut has_application = false;
         if chosen.environment {
-            chain = chain.then("environment", self.secret_or_certificate())?;
+            let application = self.secret_or_certificate();
+            has_application |= application.is_ok();
+            chain = chain.then("environment", application)?;
         }
         if chosen.workload_identity {
-            chain = chain.then("workload-identity", self.federated())?;
+            let application = self.federated();
+            has_application |= application.is_ok();
+            chain = chain.then("workload-identity", application)?;
         }
         if chosen.managed_identity {
-            chain = chain.then("managed-identity", self.managed_identity())?;
+            // Behind an application that is set up it is never reached. The client id is the application's then, and some
+            // platforms take none.
+            let identity = self.managed_identity().map_err(|error| {
+                if has_application { Error::new(ErrorKind::NotAvailable, error.to_string()) } else { error }
+            });
+            chain = chain.then("managed-identity", identity)?;
         }
         #[cfg(feature = "cli")]
         {

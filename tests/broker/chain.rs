@@ -352,6 +352,24 @@ async fn line_ends_around_what_is_no_secret_are_left_out() {
     WorkloadIdentity::from_env(&env).unwrap();
 }
 
+#[tokio::test]
+async fn an_application_on_a_machine_that_takes_no_identity_by_name_has_its_chain() {
+    let world = World::new().await;
+    // Azure Arc has one identity only. The client id is the application's.
+    let env = application(&world)
+        .set("IDENTITY_ENDPOINT", "http://localhost:1/metadata/identity/oauth2/token")
+        .set("IMDS_ENDPOINT", "http://localhost:1")
+        .set("PATH", "/nonexistent");
+    let alone = Env::empty()
+        .set("AZURE_CLIENT_ID", sample::SECRET_APP)
+        .set("IDENTITY_ENDPOINT", "http://localhost:1/")
+        .set("IMDS_ENDPOINT", "http://localhost:1");
+    let chain = environment(&env.set("AZURE_CLIENT_SECRET", sample::SECRET)).default_chain().unwrap();
+    world.get(world.builder().build(chain).unwrap().get_token(VAULT)).await.unwrap();
+    // Where it can only be meant for the machine's identity, it is a mistake.
+    assert_eq!(environment(&alone).default_chain().unwrap_err().kind(), ErrorKind::Config);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_variable_that_is_not_utf8_is_named_and_ends_the_chain() {
