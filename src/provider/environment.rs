@@ -125,7 +125,7 @@ impl Environment {
         let password = self.get("CLIENT_CERTIFICATE_PASSWORD")?.map(Secret::new);
         let certificate = Certificate::from_file(path, password)?;
         let chain = self.get("CLIENT_SEND_CERTIFICATE_CHAIN")?;
-        let chain = chain.is_some_and(|chain| matches!(&*chain.to_ascii_lowercase(), "1" | "true"));
+        let chain = chain.is_some_and(|chain| matches!(&*chain.trim().to_ascii_lowercase(), "1" | "true"));
         Ok(if chain { certificate.send_chain() } else { certificate })
     }
 
