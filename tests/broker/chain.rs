@@ -11,7 +11,7 @@ use entra_broker::{
     emulator::{Endpoint, Fault, sample},
 };
 
-use crate::support::*;
+use crate::{scratch::until, support::*};
 
 /// A link that does as it is told.
 #[derive(Debug, Clone, Default)]
@@ -238,6 +238,48 @@ async fn ten_tasks_on_ten_scopes_search_and_all_are_served() {
         world.see(result).unwrap();
     }
     assert_eq!(second.asked().0, 10);
+}
+
+/// A link that answers when it is let.
+#[derive(Debug, Clone, Default)]
+struct Slow(Arc<tokio::sync::Notify>);
+
+impl Provider for Slow {
+    fn identity(&self) -> Identity {
+        Identity::local()
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        cx: &'a FetchContext,
+        _: &'a TokenRequest,
+        _: Grant,
+    ) -> BoxFuture<'a, Result<Fetched, Error>> {
+        Box::pin(async move {
+            self.0.notified().await;
+            Ok(Fetched::new("eyJ.a-token-of-a-link.sig", cx.clock().now(), secs(3600)))
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_search_that_ends_late_does_not_change_what_another_found() {
+    let world = World::new().await;
+    let (first, slow) = (Link::absent(), Slow::default());
+    let chain = Arc::new(chain(&[("a", &first)]).then("b", Ok(slow.clone())).unwrap());
+    let broker = world.builder().build(Arc::clone(&chain)).unwrap();
+    let late = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.get_token(SCOPES[0]).await }
+    });
+    until(|| first.asked().0 == 1).await;
+    first.set(None);
+    world.get(broker.get_token(SCOPES[1])).await.unwrap();
+    slow.0.notify_one();
+    world.see(late.await.unwrap()).unwrap();
+    assert_eq!(chain.chosen(), Some("a"));
+    world.get(broker.get_token(SCOPES[2])).await.unwrap();
+    assert_eq!(first.asked().0, 3);
 }
 
 fn application(world: &World) -> Env {
