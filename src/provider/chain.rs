@@ -35,7 +35,7 @@ use crate::{
 #[derive(Default)]
 pub struct Chain {
     links: Vec<Link>,
-    /// The place of the link that worked last, counted from 1. 0 where none has.
+    /// The place of the link that was found, counted from 1. 0 where none was.
     chosen: AtomicUsize,
 }
 
@@ -71,7 +71,7 @@ impl Chain {
         Ok(self)
     }
 
-    /// The name of the link that gave the last token. None before the first.
+    /// The name of the link that the next token is asked of first. None before one of them has given a token.
     pub fn chosen(&self) -> Option<&'static str> {
         let place = self.chosen.load(Ordering::Acquire).checked_sub(1)?;
         self.links.get(place).map(|link| link.name)
@@ -97,8 +97,12 @@ impl Chain {
         for (place, link) in self.links.iter().enumerate().filter(|(place, _)| Some(*place) != chosen) {
             match link.fetch(cx, request).await {
                 Ok(fetched) => {
-                    self.chosen.store(place + 1, Ordering::Release);
-                    tracing::info!(link = link.name, "the chain has its provider");
+                    // What another fetch has found meanwhile stays: a late end of a search does not change who the tokens are of.
+                    let found =
+                        self.chosen.compare_exchange(0, place + 1, Ordering::AcqRel, Ordering::Acquire);
+                    if found.is_ok() {
+                        tracing::info!(link = link.name, "the chain has its provider");
+                    }
                     return Ok(fetched);
                 }
                 Err(error) if error.kind() == ErrorKind::NotAvailable => skipped.push(link, &error),

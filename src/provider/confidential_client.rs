@@ -167,33 +167,37 @@ impl ConfidentialClient {
             client_id: &self.client_id,
             audience: &audience,
         };
-        let credential = self.auth.credential(cx, &asked).await?;
+        let mut credential = self.auth.credential(cx, &asked).await?;
         let claims = self.claims(request, cx);
         let question = Question { tenant, scopes: &scopes, claims: claims.as_ref(), grant: &grant };
-        let error = match self.exchange(cx, &question, &credential).await {
+        let error = match self.exchange(cx, &question, &asked, &mut credential).await {
             Ok(fetched) => return Ok(fetched),
             Err(error) => error,
         };
         match self.auth.another(cx, &asked, &credential, &error).await {
             // A refresh token that was sent may be spent, whatever the answer.
-            Some(another) if !matches!(grant, Grant::Refresh(_)) => {
-                self.exchange(cx, &question, &another).await
+            Some(mut another) if !matches!(grant, Grant::Refresh(_)) => {
+                self.exchange(cx, &question, &asked, &mut another).await
             }
             _ => Err(error),
         }
     }
 
-    /// At the regional endpoint where there is one, and at the global one where that cannot be reached.
+    /// At the regional endpoint where there is one, and at the global one where that cannot be reached. What was shown last
+    /// is left in `credential`.
     async fn exchange(
         &self,
         cx: &FetchContext,
         question: &Question<'_>,
-        credential: &ClientCredential,
+        asked: &CredentialRequest<'_>,
+        credential: &mut ClientCredential,
     ) -> Result<Fetched, Error> {
         if let (Some(regional), Grant::App) = (&self.regional, question.grant) {
             match self.post(cx, regional, RetryPolicy::none(), question, credential).await {
                 Err(error) if is_unreachable(&error) => {
                     tracing::debug!(%error, endpoint = %regional, "regional endpoint passed over");
+                    // An assertion may have arrived there, and is for one request.
+                    *credential = self.auth.credential(cx, asked).await?;
                 }
                 ended => return ended,
             }

@@ -98,7 +98,8 @@ pub trait CredentialSource: fmt::Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<ClientCredential, Error>>;
 
     /// The token service refused `refused`, with `error`. Another credential that may do better, read or made at this
-    /// moment, if there is one; it is tried at once, and once. By default there is none.
+    /// moment, if there is one; it is tried at once, and once. (Not where a refresh token was sent along, which may be
+    /// spent: then it serves the next request.) By default there is none.
     fn another<'a>(
         &'a self,
         _cx: &'a FetchContext,

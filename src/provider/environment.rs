@@ -2,10 +2,13 @@
 
 #[cfg(feature = "cli")]
 use super::{AzureCli, AzureDeveloperCli};
-use super::{Chain, ClientAuth, ConfidentialClient, ManagedIdentity, SecretFile, WorkloadIdentity};
-use crate::{Authority, Env, Error, ManagedIdentityId, error::ErrorKind};
+use super::{
+    Chain, ClientAuth, ConfidentialClient, ManagedIdentity, SecretFile, WorkloadIdentity,
+    credential::check_secret, variables,
+};
 #[cfg(feature = "certificate")]
-use crate::{Secret, provider::Certificate};
+use crate::provider::Certificate;
+use crate::{Authority, ClientId, Env, Error, ManagedIdentityId, Secret, TenantId, error::ErrorKind};
 
 /// Reads credentials from environment variables. With another [prefix](Self::prefix) than `AZURE_` they can stand beside
 /// those of the platform or of another part of the program.
@@ -22,7 +25,7 @@ use crate::{Secret, provider::Certificate};
 /// | `AZURE_REGIONAL_AUTHORITY_NAME` | the region whose endpoint is asked first |
 ///
 /// Where several credentials are set, the first in this order counts. A set that lacks something is an error that names what
-/// is missing.
+/// is missing. Blanks and line ends around an id, a host or a region are left out; a secret with such is refused.
 #[derive(Debug, Clone)]
 pub struct Environment {
     env: Env,
@@ -79,7 +82,9 @@ impl Environment {
     ///
     /// As [`client`](Self::client).
     pub fn client_secret(&self) -> Result<ConfidentialClient, Error> {
-        self.client_with(ClientAuth::Secret(self.credential("CLIENT_SECRET")?.into()))
+        let secret = Secret::new(self.credential("CLIENT_SECRET")?);
+        self.named("CLIENT_SECRET", check_secret(&secret))?;
+        self.client_with(ClientAuth::Secret(secret))
     }
 
     /// The application by the secret in a file.
@@ -119,7 +124,7 @@ impl Environment {
         let password = self.get("CLIENT_CERTIFICATE_PASSWORD")?.map(Secret::new);
         let certificate = Certificate::from_file(path, password)?;
         let chain = self.get("CLIENT_SEND_CERTIFICATE_CHAIN")?;
-        let chain = chain.is_some_and(|chain| matches!(&*chain.to_ascii_lowercase(), "1" | "true"));
+        let chain = chain.is_some_and(|chain| matches!(&*chain.trim().to_ascii_lowercase(), "1" | "true"));
         Ok(if chain { certificate.send_chain() } else { certificate })
     }
 
@@ -140,7 +145,7 @@ impl Environment {
     /// As [`ManagedIdentity::from_env`].
     pub fn managed_identity(&self) -> Result<ManagedIdentity, Error> {
         let id = match self.get("CLIENT_ID")? {
-            Some(client_id) => ManagedIdentityId::client_id(&client_id)?,
+            Some(id) => self.named("CLIENT_ID", ManagedIdentityId::client_id(id.trim()))?,
             None => ManagedIdentityId::system(),
         };
         ManagedIdentity::from_env(id, &self.env)
@@ -165,14 +170,24 @@ impl Environment {
     pub fn default_chain(&self) -> Result<Chain, Error> {
         let chosen = Choice::of(self.get("TOKEN_CREDENTIALS")?.as_deref(), &self.prefix)?;
         let mut chain = Chain::new();
+        let mut has_application = false;
         if chosen.environment {
-            chain = chain.then("environment", self.secret_or_certificate())?;
+            let application = self.secret_or_certificate();
+            has_application |= application.is_ok();
+            chain = chain.then("environment", application)?;
         }
         if chosen.workload_identity {
-            chain = chain.then("workload-identity", self.federated())?;
+            let application = self.federated();
+            has_application |= application.is_ok();
+            chain = chain.then("workload-identity", application)?;
         }
         if chosen.managed_identity {
-            chain = chain.then("managed-identity", self.managed_identity())?;
+            // Behind an application that is set up it is never reached. The client id is the application's then, and some
+            // platforms take none.
+            let identity = self.managed_identity().map_err(|error| {
+                if has_application { Error::new(ErrorKind::NotAvailable, error.to_string()) } else { error }
+            });
+            chain = chain.then("managed-identity", identity)?;
         }
         #[cfg(feature = "cli")]
         {
@@ -201,13 +216,15 @@ impl Environment {
     ///
     /// `Config` where it is malformed, or over plain http and that was not asked for.
     pub fn authority(&self) -> Result<Authority, Error> {
-        match self.get("AUTHORITY_HOST")? {
-            None => Ok(Authority::public()),
-            Some(host) if self.plain_http && host.starts_with("http://") => {
-                Authority::dangerous().allow_plain_http(&host)
-            }
-            Some(host) => Authority::custom(&host),
-        }
+        const HOST: &str = "AUTHORITY_HOST";
+        let Some(host) = self.get(HOST)? else { return Ok(Authority::public()) };
+        let host = host.trim();
+        let authority = if self.plain_http && host.starts_with("http://") {
+            Authority::dangerous().allow_plain_http(host)
+        } else {
+            Authority::custom(host)
+        };
+        self.named(HOST, authority)
     }
 
     fn secret_or_certificate(&self) -> Result<ConfidentialClient, Error> {
@@ -274,20 +291,35 @@ impl Environment {
     ///
     /// `Config`, naming the variable, where tenant or client id is missing or malformed.
     pub fn client_with(&self, auth: ClientAuth) -> Result<ConfidentialClient, Error> {
-        let client = ConfidentialClient::new(&self.tenant()?, &self.required("CLIENT_ID")?, auth)?
-            .authority(self.authority()?);
-        match self.get("REGIONAL_AUTHORITY_NAME")? {
-            Some(region) => client.region(&region),
+        const REGION: &str = "REGIONAL_AUTHORITY_NAME";
+        let client =
+            ConfidentialClient::new(&self.tenant()?, &self.client_id()?, auth)?.authority(self.authority()?);
+        match self.get(REGION)? {
+            Some(region) => self.named(REGION, client.region(region.trim())),
             None => Ok(client),
         }
     }
 
     fn tenant(&self) -> Result<String, Error> {
-        match (self.get("TENANT_ID")?, &self.tenant) {
+        const TENANT: &str = "TENANT_ID";
+        match (self.get(TENANT)?, &self.tenant) {
             (None, Some(tenant)) => Ok(tenant.clone()),
-            (Some(tenant), _) => Ok(tenant),
-            (None, None) => self.required("TENANT_ID"),
+            (None, None) => self.required(TENANT),
+            (Some(tenant), _) => {
+                self.named(TENANT, TenantId::parse(tenant.trim())).map(|tenant| tenant.to_string())
+            }
         }
+    }
+
+    fn client_id(&self) -> Result<String, Error> {
+        const CLIENT_ID: &str = "CLIENT_ID";
+        let id = ClientId::parse(self.required(CLIENT_ID)?.trim());
+        self.named(CLIENT_ID, id).map(|id| id.as_str().to_owned())
+    }
+
+    /// What was made of a variable, whose error then says of which.
+    fn named<T>(&self, name: &str, made: Result<T, Error>) -> Result<T, Error> {
+        made.map_err(|error| variables::named(&format!("environment variable {}{name}", self.prefix), &error))
     }
 
     fn get(&self, name: &str) -> Result<Option<String>, Error> {
@@ -296,7 +328,7 @@ impl Environment {
 
     /// What the credential is made of. What is missing is told in the order of the table above.
     fn credential(&self, name: &str) -> Result<String, Error> {
-        drop((self.tenant()?, self.required("CLIENT_ID")?));
+        drop((self.tenant()?, self.client_id()?));
         self.required(name)
     }
 

@@ -19,10 +19,30 @@ use crate::{Error, Secret, error::ErrorKind};
 /// `Config` where it is missing, unreadable, empty, too large or no regular file: a directory, a device, a pipe that would
 /// be waited at for ever.
 pub(super) fn read(what: &str, path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
+    read_by(what, path, limit, Links::Followed)
+}
+
+/// As [`read`], of a file that was found by following all links: one that stands at the path by now is not followed.
+fn read_found(what: &str, path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
+    read_by(what, path, limit, Links::Refused)
+}
+
+/// What becomes of a link at the end of a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Followed,
+    Refused,
+}
+
+fn read_by(what: &str, path: &Path, limit: usize, links: Links) -> Result<Zeroizing<Vec<u8>>, Error> {
     // Looked at twice: to open a device may do something, and what is looked at may be another file by the time it is open.
-    let metadata = std::fs::metadata(path).map_err(|error| unreadable(what, path, error))?;
+    let metadata = match links {
+        Links::Followed => std::fs::metadata(path),
+        Links::Refused => std::fs::symlink_metadata(path),
+    };
+    let metadata = metadata.map_err(|error| unreadable(what, path, error))?;
     check(what, path, &metadata, limit)?;
-    let file = open(path).map_err(|error| unreadable(what, path, error))?;
+    let file = open(path, links).map_err(|error| unreadable(what, path, error))?;
     read_open(what, path, &file, limit)
 }
 
@@ -45,7 +65,7 @@ pub(super) fn read_within(
                 "Nothing was read. Where the path is not yours, something pretends to be the platform.",
             ));
     }
-    read(what, &real, limit)
+    read_found(what, &real, limit)
 }
 
 /// As [`read`], for text that is a secret by itself: UTF-8, without a byte-order mark and the blanks around it.
@@ -81,7 +101,11 @@ fn read_open(what: &str, path: &Path, file: &File, limit: usize) -> Result<Zeroi
 
 fn check(what: &str, path: &Path, metadata: &Metadata, limit: usize) -> Result<(), Error> {
     if !metadata.is_file() {
-        let is = if metadata.is_dir() { "a directory" } else { "a device or a pipe" };
+        let is = match metadata {
+            _ if metadata.is_dir() => "a directory",
+            _ if metadata.is_symlink() => "a link",
+            _ => "a device or a pipe",
+        };
         return Err(Error::config(format!("{what} {} is {is}, not a file", shown(path)))
             .with_advice("Give the path of the file itself."));
     }
@@ -97,14 +121,18 @@ fn too_large(what: &str, path: &Path, limit: usize) -> Error {
 }
 
 /// Without waiting: to open a pipe that nobody writes to takes for ever.
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path, links: Links) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
+    #[cfg(not(target_os = "linux"))]
+    let _ = links;
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::OFlags;
         use std::os::unix::fs::OpenOptionsExt as _;
-        options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed());
+        let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        flags.set(OFlags::NOFOLLOW, links == Links::Refused);
+        options.custom_flags(flags.bits().cast_signed());
     }
     options.open(path)
 }

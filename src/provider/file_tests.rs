@@ -53,6 +53,19 @@ fn a_small_file_is_read_whole() {
 }
 
 #[test]
+fn a_link_that_came_in_the_place_of_a_file_since_it_was_found_is_not_followed() {
+    let dir = Dir::new();
+    let path = dir.write("key", b"hunter2");
+    assert_eq!(**read_found("the key", &path, 9).unwrap(), *b"hunter2");
+    dir.write("elsewhere", b"hunter2");
+    fs::remove_file(&path).unwrap();
+    symlink("elsewhere", &path).unwrap();
+    refused(read_found("the key", &path, 9), "is a link");
+    // Were it put there at the last moment.
+    assert!(open(&path, Links::Refused).is_err() && open(&path, Links::Followed).is_ok());
+}
+
+#[test]
 fn what_is_no_small_file_is_refused_at_once() {
     let dir = Dir::new();
     refused(read("the key", &dir.0.join("none"), 10), "does not exist");
@@ -91,7 +104,7 @@ fn a_pipe_is_not_waited_at() {
     assert!(made.success());
     refused(read("the key", &path, 10), "is a device or a pipe");
     // One that takes the place of a file between the look and the opening.
-    refused(read_open("the key", &path, &open(&path).unwrap(), 10), "is a device or a pipe");
+    refused(read_open("the key", &path, &open(&path, Links::Followed).unwrap(), 10), "is a device or a pipe");
 }
 
 #[test]

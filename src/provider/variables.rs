@@ -2,7 +2,7 @@
 
 use crate::{ClientId, Env, Error, TenantId};
 
-/// All of them, in the order of `names`. Called where it is clear that they are meant, so that a set with a gap is a
+/// All of them, in the order of `names`, without blanks and line ends around them. Called where it is clear that they are meant, so that a set with a gap is a
 /// mistake.
 ///
 /// # Errors
@@ -18,7 +18,12 @@ pub(super) fn all<const N: usize>(
     let mut missing = Vec::new();
     for (value, name) in values.iter_mut().zip(names) {
         match env.get(name)? {
-            Some(set) => *value = set,
+            Some(mut set) => {
+                // In place, since one of them may be a secret.
+                set.truncate(set.trim_end().len());
+                set.drain(..set.len() - set.trim_start().len());
+                *value = set;
+            }
             None => missing.push(name),
         }
     }
@@ -53,8 +58,8 @@ mod tests {
 
     #[test]
     fn each_variable_that_is_missing_is_named() {
-        let env = Env::from_iter([("A", "1"), ("B", " ")]);
-        assert_eq!(all(&env, "it", ["A"], "").unwrap(), ["1"]);
+        let env = Env::from_iter([("A", "1"), ("B", " "), ("D", "\t1 2\r\n")]);
+        assert_eq!(all(&env, "it", ["A", "D"], "").unwrap(), ["1", "1 2"]);
         let told = |names: [&'static str; 3]| all(&env, "it", names, "do").unwrap_err().to_string();
         assert_eq!(told(["A", "B", "A"]), "it: B is not set");
         assert_eq!(told(["C", "A", "B"]), "it: C and B are not set");

@@ -200,6 +200,13 @@ fn what_is_damaged_or_something_else_is_named() {
 }
 
 #[test]
+fn a_second_key_is_told_before_it_is_decrypted() {
+    let text = both(key(0), &self_signed(key(0)));
+    let protected = String::from_utf8(encrypted("encrypted-aes.pem")).unwrap();
+    refused_pem(&format!("{text}{protected}"), "several private keys");
+}
+
+#[test]
 fn a_key_that_is_not_the_certificates_is_told_at_construction() {
     let mixed = both(key(0), &self_signed(key(1)));
     refused(Certificate::from_pem(mixed.as_bytes(), None), ErrorKind::Credential, "does not belong");

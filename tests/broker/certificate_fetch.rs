@@ -336,6 +336,27 @@ async fn a_certificate_that_is_not_valid_yet_by_the_brokers_clock_sends_nothing(
 }
 
 #[tokio::test]
+async fn the_next_certificate_in_the_file_is_used_once_the_first_has_expired() {
+    let (world, own) = (World::new().await, until_2200(0));
+    let next = self_signed_with(key(0), |params| {
+        params.not_before = rcgen::date_time_ymd(2199, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2300, 1, 1);
+    });
+    trust(&world, &own);
+    trust(&world, &next);
+    let folder = Folder::new();
+    let path = folder.write("app.pem", format!("{}{}", both(key(0), &own), next.pem()));
+    let certificate = Certificate::from_file(&path, None).unwrap();
+    let transport = Watched::new(&world);
+    let broker = broker(&world, &transport, client(&world, certificate.clone()));
+    get(&world, &broker, &transport).await.unwrap();
+    assert_eq!(certificate.thumbprint(), registered(&own).thumbprint());
+    world.time.advance(long_time() + secs(1));
+    get(&world, &broker, &transport).await.unwrap();
+    assert_eq!(certificate.thumbprint(), registered(&next).thumbprint());
+}
+
+#[tokio::test]
 async fn an_assertion_whose_time_was_over_when_it_arrived_is_made_anew_at_once() {
     let (world, own) = (World::new().await, self_signed(key(0)));
     trust(&world, &own);

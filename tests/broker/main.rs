@@ -17,6 +17,7 @@ mod check_tenant;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli;
 mod clocks;
+mod environment;
 mod errors;
 mod flights;
 mod forced;

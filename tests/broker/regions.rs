@@ -1,11 +1,14 @@
 //! Endpoints of a region: asked first, for app tokens, and passed over where they cannot be reached.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use entra_broker::{
-    Authority, BoxFuture, Broker, ClientAuth, ClientCredential, ClientSecret, ConfidentialClient,
-    CredentialRequest, CredentialSource, Env, Error, ErrorKind, FetchContext, Subject, UserAssertion,
-    emulator::sample,
+    Authority, BoxFuture, Broker, ClientAssertion, ClientAuth, ClientCredential, ClientSecret,
+    ConfidentialClient, CredentialRequest, CredentialSource, Env, Error, ErrorKind, FetchContext, Subject,
+    UserAssertion, emulator::sample,
 };
 
 use crate::{
@@ -167,6 +170,28 @@ async fn an_assertion_is_for_the_tenants_global_endpoint_wherever_it_is_sent() {
     for heard in heard {
         assert_eq!(heard.form["client_assertion"], format!("for {audience} at https://{GLOBAL}"));
     }
+}
+
+#[tokio::test]
+async fn an_assertion_that_the_region_may_have_had_is_not_shown_to_the_global_endpoint() {
+    let world = World::new().await;
+    let wire = Overheard::new(&world);
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&made);
+    let assertion = ClientAssertion::from_async(move |_| {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        async move { Ok(format!("e30.e30.{number}").into()) }
+    });
+    let client = ConfidentialClient::new(sample::TENANT, sample::CERT_APP, ClientAuth::source(assertion));
+    let broker = over(&world, &wire, client.unwrap().region("westeurope").unwrap());
+    wire.trouble(REGIONAL, Trouble::Cut);
+    world.get(broker.get_token(VAULT)).await.unwrap_err();
+    let sent: Vec<_> =
+        wire.take().into_iter().map(|heard| (heard.host, heard.form["client_assertion"].clone())).collect();
+    assert_eq!(
+        sent,
+        [(REGIONAL.to_owned(), "e30.e30.0".to_owned()), (GLOBAL.to_owned(), "e30.e30.1".to_owned())]
+    );
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ use crate::{
 /// # A file that changes
 ///
 /// One that was read [from a file](Self::from_file) is read again before an assertion is made, where the file has
-/// changed, and when Entra says that it does not know the key: a rotation needs no restart. Until the new certificate is
+/// changed or the certificate at hand has expired, and when Entra says that it does not know the key: a rotation needs no restart. Until the new certificate is
 /// in place *and* registered, requests may be refused; register it first.
 ///
 /// A file that is missing, half written, unreadable or of another application's key does not take away the certificate at hand:
@@ -246,7 +246,8 @@ impl Shared {
         let Current { mut held, stamp } = self.current.lock().clone();
         let mut trouble = None;
         if let Some(watched) = &self.file
-            && (stamp.is_none() || stamp != Stamp::of(&watched.path))
+            // One that is over may have its successor in the same file.
+            && (stamp.is_none() || stamp != Stamp::of(&watched.path) || held.check(WHAT, now.wall()).is_err())
         {
             match self.reload(watched, now) {
                 Ok(new) => held = new,

@@ -135,6 +135,11 @@ fn from_pem(what: &str, text: &str, password: Option<&Secret>, now: SystemTime) 
                     )
             })
         };
+        // Before it is decrypted, which may take seconds.
+        if key.is_some() && matches!(block.label, "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" | "RSA PRIVATE KEY")
+        {
+            return Err(several_keys(what));
+        }
         let found = match block.label {
             "CERTIFICATE" | "X509 CERTIFICATE" => {
                 certificates.push(der()?.to_vec());
@@ -152,9 +157,7 @@ fn from_pem(what: &str, text: &str, password: Option<&Secret>, now: SystemTime) 
                 continue;
             }
         };
-        if key.replace(found).is_some() {
-            return Err(several_keys(what));
-        }
+        key = Some(found);
     }
     let Some(key) = key else {
         return Err(match other {

@@ -40,6 +40,20 @@ pub(super) enum Failed {
     Broken(io::Error),
 }
 
+/// Whether a program was not started for a reason that passes, and that says nothing about the program.
+pub(super) fn is_for_lack(error: &io::Error) -> bool {
+    use io::ErrorKind::{ExecutableFileBusy, Interrupted, OutOfMemory, WouldBlock};
+    // Open files, of the process and of the machine: no kind of its own.
+    #[cfg(target_os = "linux")]
+    let files = {
+        use rustix::io::Errno;
+        matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+    };
+    #[cfg(not(target_os = "linux"))]
+    let files = false;
+    files || matches!(error.kind(), ExecutableFileBusy | Interrupted | OutOfMemory | WouldBlock)
+}
+
 /// Runs it until the fetch's deadline at most, without a shell, an input or a terminal. Where this is dropped, or ends with
 /// an error, the program and on Linux all that it started are killed.
 pub(super) async fn run(cx: &FetchContext, mut command: Command) -> Result<Ended, Failed> {
@@ -126,6 +140,24 @@ impl Drop for Running {
         #[cfg(target_os = "linux")]
         if let Some(group) = self.0.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn lack_that_passes_is_told_from_a_program_that_cannot_run() {
+        for errno in [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::TXTBSY] {
+            assert!(is_for_lack(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::NOENT, Errno::ACCESS, Errno::NOEXEC, Errno::NOTDIR] {
+            assert!(!is_for_lack(&errno.into()), "{errno}");
         }
     }
 }

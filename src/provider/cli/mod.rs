@@ -295,6 +295,15 @@ impl Tool {
         let (name, program) = (self.cli.name(), self.cli.program());
         let by_hand = format!("Run `{}` in a terminal and see what it does.", self.cli.command());
         match failed {
+            Failed::NotStarted(error) if child::is_for_lack(&error) => Error::new(
+                ErrorKind::Unavailable,
+                format!("{name} could not be started at the moment"),
+            )
+            .with_blame(Blame::Configuration)
+            .with_advice(
+                "The machine is short of memory, processes or open files, or the program is being replaced.",
+            )
+            .with_source(error),
             Failed::NotStarted(error) => {
                 Error::new(ErrorKind::NotAvailable, format!("{name} is there and cannot be started"))
                     .with_advice(format!(

@@ -1,6 +1,9 @@
 //! Azure Arc: who can read a file that only the agent's users can read may have the token.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -78,7 +81,8 @@ pub(super) fn authorization(path: &Path, dir: &Path) -> Result<HeaderValue, Erro
             Ok(value)
         }
         // Its source is left out: nothing of a file may be said.
-        _ => Err(Error::config(format!("{WHAT} {} holds no key", shown(path)))),
+        _ => Err(Error::config(format!("{WHAT} {} holds no key", shown(path)))
+            .with_advice("The agent writes a new one for each request: see that nothing else writes there.")),
     }
 }
 
@@ -98,15 +102,19 @@ fn read_key(path: &Path, dir: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     if real.extension().is_none_or(|extension| extension != "key") {
         return refuse("does not end in .key");
     }
-    file::read_within(WHAT, &real, dir, LARGEST_KEY).map_err(|error| {
-        if !error.advice().is_empty() {
-            return error;
-        }
-        error.with_advice(
-            "The agent's files are for administrators and its own users: on Linux, add this process's user to the group \
-             himds; on Windows, to the group Hybrid agent extension applications.",
-        )
-    })
+    file::read_within(WHAT, &real, dir, LARGEST_KEY).map_err(advised)
+}
+
+/// What helps who may not read the file.
+pub(super) fn advised(error: Error) -> Error {
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
+    if source.is_none_or(|source| source.kind() != io::ErrorKind::PermissionDenied) {
+        return error;
+    }
+    error.with_advice(
+        "The agent's files are for administrators and its own users: on Linux, add this process's user to the group \
+         himds; on Windows, to the group Hybrid agent extension applications.",
+    )
 }
 
 fn shown(path: &Path) -> String {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use entra_broker::{AzureCli, CallOptions, ErrorKind};
+use entra_broker::{AzureCli, CallOptions, Chain, ErrorKind, StaticToken};
 
 use super::{Machine, TOKEN, is_dead};
 use crate::{scratch::*, support::*};
@@ -115,4 +115,17 @@ fn a_runtime_without_io_is_told_so() {
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains("a runtime that was built with I/O"), "{error}");
     });
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_be_started_at_the_moment_is_not_passed_over_in_a_chain() {
+    let machine = Machine::new().await;
+    let path = machine.script("az", "true");
+    // As while it is replaced.
+    let _open = std::fs::File::options().append(true).open(path).unwrap();
+    let chain = Chain::new().then("az", Ok(AzureCli::from_env(&machine.env()))).unwrap();
+    let broker = machine.broker(chain.then("static", StaticToken::new(TOKEN)).unwrap());
+    let error = ask(&machine.world, &broker).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("at the moment") && !error.advice().is_empty(), "{error}");
 }

@@ -8,7 +8,10 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{super::arc::authorization, *};
+use super::{
+    super::arc::{advised, authorization},
+    *,
+};
 
 /// Stands in every file, and may stand in no error.
 const CONTENTS: &str = "c0ntents-of-a-file";
@@ -160,8 +163,19 @@ async fn no_other_file_is_read_nothing_of_it_is_said_and_nothing_more_is_sent() 
         assert_eq!((error.kind(), double.requests()), (ErrorKind::Config, 1), "{realm}: {error}");
         assert!(error.to_string().contains(why), "{realm}: {error}");
         assert!(error.to_string().starts_with("the key file of Azure Arc "), "{error}");
+        assert!(!error.advice().is_empty(), "{error}");
         assert!(!all_text(&error).contains("c0ntents"), "{error:?}");
     }
+}
+
+#[test]
+fn who_may_not_read_the_file_is_told_of_the_agents_group() {
+    use std::io;
+    // As the reading of files says it: a test may run as root, which may read all of them.
+    let unreadable = |kind| Error::config("x").with_advice("In general.").with_source(io::Error::from(kind));
+    assert!(advised(unreadable(io::ErrorKind::PermissionDenied)).advice().contains("the group himds"));
+    assert_eq!(advised(unreadable(io::ErrorKind::NotFound)).advice(), "In general.");
+    assert_eq!(advised(Error::config("x").with_advice("In general.")).advice(), "In general.");
 }
 
 #[tokio::test]
