@@ -153,7 +153,7 @@ async fn get_tokens(options: &Options, env: &Env) -> Result<ExitCode, Error> {
 fn provider(options: &Options, env: &Env) -> Result<Box<dyn Provider>, Error> {
     let mut environment = Environment::new(env);
     if let Some(prefix) = &options.prefix {
-        environment = environment.prefix(format!("{}_", prefix.trim_end_matches('_')));
+        environment = environment.prefix(prefix);
     }
     if let Some(tenant) = &options.tenant {
         environment = environment.tenant_or(tenant);

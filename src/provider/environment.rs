@@ -40,10 +40,14 @@ impl Environment {
         Self { env: env.clone(), prefix: "AZURE_".to_owned(), tenant: None, plain_http: false }
     }
 
-    /// Variables that begin with `prefix`, such as `BATON_ENTRA_`, instead of `AZURE_`.
+    /// Variables that begin with `prefix`, such as `BATON_ENTRA_`, instead of `AZURE_`. An underscore is put behind it where it
+    /// has none.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        if !self.prefix.is_empty() && !self.prefix.ends_with('_') {
+            self.prefix.push('_');
+        }
         self
     }
 

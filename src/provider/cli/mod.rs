@@ -9,14 +9,17 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use tokio::process::Command;
+use tokio::{
+    process::Command,
+    sync::{Semaphore, SemaphorePermit},
+};
 
 use self::child::{Ended, Failed};
 use super::{FetchContext, Provider};
 use crate::{
     BoxFuture, Env, Error, Fetched, Grant, Identity, TenantId, TokenRequest,
     error::{Blame, ErrorKind},
-    sync::Arc,
+    sync::{Arc, select},
     text::Quoted,
     wire::cli::{AskedCli, Cli, explain_failure, parse_output},
 };
@@ -190,11 +193,25 @@ struct Tool {
     env: Env,
     program: Option<PathBuf>,
     tenant: Option<TenantId>,
+    turns: Arc<Semaphore>,
 }
+
+/// So many of the program run at a time: each is a Python that keeps a core busy for a second.
+const AT_ONCE: usize = 4;
 
 impl Tool {
     fn new(cli: Cli, env: &Env) -> Self {
-        Self { cli, env: env.clone(), program: None, tenant: None }
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        Self { cli, env: env.clone(), program: None, tenant: None, turns }
+    }
+
+    /// A turn to run the program, which ends when it is dropped.
+    async fn turn(&self, cx: &FetchContext) -> Result<Option<SemaphorePermit<'_>>, Error> {
+        select! {
+            biased;
+            turn = self.turns.acquire() => Ok(turn.ok()),
+            () = cx.clock().sleep_until(cx.deadline()) => Err(self.failed(Failed::TooLong)),
+        }
     }
 
     fn identity(&self) -> Identity {
@@ -221,6 +238,7 @@ impl Tool {
         };
         let scopes = request.scopes().for_app()?;
         let resource = plain(scopes.resource().unwrap_or(scopes.as_str()))?;
+        let _turn = self.turn(cx).await?;
         let sent = cx.clock().now();
         let asked = AskedCli { cli, tenant: tenant.as_ref(), resource, sent: sent.wall() };
         if request.requested_claims().is_some() || cx.challenge().is_some() {
