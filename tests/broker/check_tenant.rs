@@ -260,3 +260,14 @@ async fn a_token_that_cannot_be_read_is_taken_for_what_it_is() {
     assert!(check.is_trusted() && check.tenant_id().is_none() && check.object_id().is_none());
     assert!(check.roles().is_empty());
 }
+
+#[test]
+fn without_a_runtime_or_its_timer_a_check_is_an_error_and_no_panic() {
+    let broker = Broker::new(ClientSecret::new(sample::TENANT, sample::SECRET_APP, "x").unwrap()).unwrap();
+    let other = tenant(sample::OTHER_TENANT);
+    let error = ready(broker.check_tenant(&other, GRAPH)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let error = runtime.block_on(broker.check_tenant(&other, GRAPH)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+}
