@@ -37,6 +37,7 @@ mod simulation;
 mod sources;
 #[path = "../support/mod.rs"]
 mod support;
+mod tenants;
 mod trouble;
 #[cfg(feature = "validate")]
 mod validate;
