@@ -58,7 +58,8 @@ pub enum AuditCalls {
 /// write to one.
 ///
 /// Records wait in a queue of bounded length for a thread that writes them, which begins with the first record and ends with
-/// the last clone. Where the queue is full the record is [dropped](Self::dropped) and counted: no caller ever waits.
+/// the last clone, which waits up to 2 s for what is still to be written. Where the queue is full the record is
+/// [dropped](Self::dropped) and counted: no caller ever waits.
 ///
 /// ```
 /// use entra_broker::{Audit, AuditCalls, Broker, CallOptions, JsonLines, StaticToken};
