@@ -77,6 +77,7 @@ impl Source {
             label: label.map(Into::into),
             reason,
             trail,
+            told: false,
         });
         let asked = request.requested_tenant().or(self.home.as_ref());
         let fetched = self.provider.fetch(&cx, &request, grant).await;
