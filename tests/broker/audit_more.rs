@@ -2,8 +2,11 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex},
-    time::Instant,
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, Sender, channel},
+    },
+    time::Duration,
 };
 
 use entra_broker::{
@@ -195,27 +198,23 @@ async fn a_line_that_was_written_by_half_spoils_no_other() {
 
 #[tokio::test]
 async fn a_sink_that_has_the_last_clone_of_its_trail_does_not_wait_for_itself() {
-    struct Holds(Arc<Mutex<Option<Audit>>>);
+    struct Holds(Receiver<Audit>, Sender<()>);
     impl AuditSink for Holds {
         fn write(&mut self, _: &AuditRecord) -> io::Result<()> {
-            drop(self.0.lock().unwrap().take());
-            Ok(())
+            drop(self.0.recv());
+            self.1.send(()).map_err(io::Error::other)
         }
     }
     let world = World::new().await;
-    let own = Arc::new(Mutex::new(None));
-    let audit = Audit::new(Holds(Arc::clone(&own)));
-    *own.lock().unwrap() = Some(audit.clone());
-    // The broker's clone goes with it, the test's before.
-    let locked = own.lock().unwrap();
-    let broker = world.builder().audit(audit).build(StaticToken::new("tok-fixed-x9").unwrap()).unwrap();
+    let ((give, given), (tell, told)) = (channel(), channel());
+    let audit = Audit::new(Holds(given, tell));
+    let provider = StaticToken::new("tok-fixed-x9").unwrap();
+    let broker = world.builder().audit(audit.clone()).build(provider).unwrap();
     world.get(broker.get_token(VAULT)).await.unwrap();
     drop(broker);
     settle().await;
-    drop(locked);
-    let began = Instant::now();
-    while Arc::strong_count(&own) > 1 {
-        assert!(began.elapsed().as_millis() < 1_500, "its thread waits for its own end");
-        std::thread::yield_now();
-    }
+    give.send(audit).unwrap();
+    // Others wait two seconds for what is still to be written.
+    told.recv_timeout(Duration::from_millis(1_500)).expect("its thread waits for its own end");
+    assert!(told.recv().is_err(), "and the thread ends");
 }

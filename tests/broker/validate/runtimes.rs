@@ -56,7 +56,7 @@ fn a_reading_on_a_runtime_that_nobody_runs_any_more_holds_nobody_up_for_long() {
     assert_eq!(published.asked(), 1);
     time.advance(secs(60));
     let call = other.spawn({
-        let (validator, new) = (validator.clone(), Arc::clone(&new));
+        let new = Arc::clone(&new);
         async move { validator.validate(&new).await }
     });
     other.block_on(settle());
