@@ -218,3 +218,17 @@ async fn a_sink_that_has_the_last_clone_of_its_trail_does_not_wait_for_itself() 
     told.recv_timeout(Duration::from_millis(1_500)).expect("its thread waits for its own end");
     assert!(told.recv().is_err(), "and the thread ends");
 }
+
+#[tokio::test]
+async fn of_what_is_no_scope_at_all_a_record_holds_no_more_than_the_error_shows() {
+    let world = World::new().await;
+    let (kept, audit) = kept(AuditCalls::All);
+    let broker = world.builder().audit(audit.clone()).build(world.client()).unwrap();
+    for wrong in ["x".repeat(1_000_000), format!("{VAULT} {}\\", "y".repeat(8_000)), "z\"".to_owned()] {
+        world.at_once(broker.get_token(&wrong)).unwrap_err();
+        let records = kept.of(&audit).await;
+        assert_eq!((records.len(), records[0].error_kind), (1, Some("config")));
+        assert!(records[0].resource.len() < 120, "{} bytes", records[0].resource.len());
+        assert!(records[0].resource.starts_with('"'));
+    }
+}

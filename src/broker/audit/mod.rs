@@ -13,7 +13,10 @@ pub use record::{AuditEvent, AuditOutcome, AuditRecord};
 pub(super) use record::Who;
 pub(super) use watch::Watched;
 
-use crate::{clock::Now, error::Error, request::Asked, subject::Subject, sync::Arc, token::Token};
+use crate::{
+    clock::Now, error::Error, request::Asked, scope::ScopeSet, subject::Subject, sync::Arc, text::Quoted,
+    token::Token,
+};
 use queue::Queue;
 
 /// How many records wait to be written at most, some hundred bytes each. A second of ten thousand calls.
@@ -172,7 +175,13 @@ impl Audit {
         from: &str,
         now: Now,
     ) {
+        let malformed = match asked {
+            // It may be long, or no scope but something that was put in the wrong place.
+            Asked::Text(text) if ended.is_err() && ScopeSet::parse(text).is_err() => Quoted(text).to_string(),
+            _ => String::new(),
+        };
         let (tenant, scopes, subject) = match asked {
+            Asked::Text(_) if !malformed.is_empty() => (None, &*malformed, &Subject::App),
             Asked::Text(text) => (None, text, &Subject::App),
             Asked::Request(request) => {
                 (request.requested_tenant(), request.scopes().as_str(), request.requested_subject())
