@@ -91,7 +91,6 @@ impl Source {
                 }
                 return Ok(key);
             }
-            let Some(late) = self.clock.try_sleep_until(deadline) else { return Err(no_runtime()) };
             let (mut flight, begun) = {
                 let mut state = self.state.lock();
                 // Another may have landed since.
@@ -111,6 +110,7 @@ impl Source {
             if let Some(begun) = begun {
                 begun.run();
             }
+            let Some(late) = self.clock.try_sleep_until(deadline) else { return Err(no_runtime()) };
             select! {
                 biased;
                 _ended = flight.changed() => {}
@@ -131,10 +131,6 @@ impl Source {
     /// Reads them again, and nobody waits for it: those that are there are as good as they were.
     fn refresh(self: &Arc<Self>) {
         let now = self.clock.now();
-        // Where there is no timer a reading could not be made, and those that wait for keys are told so.
-        if self.clock.try_sleep_until(now).is_none() {
-            return;
-        }
         let mut state = self.state.lock();
         let idle = state.under_way(now).is_none();
         let begun = match decide(state.last.as_ref(), now) {
@@ -151,6 +147,8 @@ impl Source {
     /// its end takes the lock.
     fn begin(self: &Arc<Self>, state: &mut State, now: Now) -> Result<(watch::Receiver<()>, Begun), Error> {
         let runtime = Handle::try_current().map_err(|_| no_runtime())?;
+        // Without a timer its attempts could not be bounded.
+        self.clock.try_sleep_until(now).ok_or_else(no_runtime)?;
         let (sender, flight) = watch::channel(());
         state.flight = Some((flight.clone(), now));
         state.begun += 1;
