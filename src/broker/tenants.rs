@@ -65,6 +65,9 @@ impl Broker {
     /// Lets no request name `tenant` any more, whatever was allowed before, and throws away the tokens that are cached for
     /// it: for a customer who has left. Says how many entries went. Tokens that were handed out live until they expire. The
     /// provider's own tenant cannot be denied.
+    ///
+    /// It is denied by this name. A tenant's id and each of its domains are names of their own: where requests may name any
+    /// tenant, or name tenants by domains, deny each of them.
     pub fn deny_tenant(&self, tenant: &TenantId) -> usize {
         self.0.tenants.change(|list| {
             list.allowed.remove(tenant);

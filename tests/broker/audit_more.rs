@@ -232,3 +232,29 @@ async fn of_what_is_no_scope_at_all_a_record_holds_no_more_than_the_error_shows(
         assert!(records[0].resource.starts_with('"'));
     }
 }
+
+#[tokio::test]
+async fn what_a_sink_does_when_it_goes_is_waited_for_too() {
+    struct Footer(Arc<Mutex<bool>>);
+    impl AuditSink for Footer {
+        fn write(&mut self, _: &AuditRecord) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    impl Drop for Footer {
+        fn drop(&mut self) {
+            (0..10_000).for_each(|_| std::thread::yield_now());
+            *self.0.lock().unwrap() = true;
+        }
+    }
+    let world = World::new().await;
+    let written = Arc::new(Mutex::new(false));
+    let audit = Audit::new(Footer(Arc::clone(&written)));
+    let provider = StaticToken::new("tok-fixed-x9").unwrap();
+    let broker = world.builder().audit(audit.clone()).build(provider).unwrap();
+    world.get(broker.get_token(VAULT)).await.unwrap();
+    drop(broker);
+    settle().await;
+    drop(audit);
+    assert!(*written.lock().unwrap());
+}

@@ -87,8 +87,10 @@ impl Queue {
     }
 
     /// The thread: takes all that waits, writes it, flushes where nothing more waits.
-    fn write(&self, mut sink: Box<dyn AuditSink>) {
+    fn write(&self, sink: Box<dyn AuditSink>) {
         let _end = EndOnDrop(self);
+        // Goes before that: a sink may have something left to write.
+        let mut sink = sink;
         self.state.lock().writer = Some(thread::current().id());
         loop {
             let mut state = self.state.lock();
