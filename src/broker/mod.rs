@@ -69,7 +69,7 @@ struct Shell {
     clock: Clock,
     engine: Arc<Engine>,
     identity: Identity,
-    tenants: Tenants,
+    tenants: Arc<Tenants>,
     resources: Resources,
     timeout: Duration,
     spellings: Spellings,

@@ -8,6 +8,7 @@ use super::Broker;
 use crate::{
     error::{Blame, Error, ErrorKind},
     request::Key,
+    sync::Arc,
     tenant::TenantId,
 };
 
@@ -43,12 +44,13 @@ impl Tenants {
         }))
     }
 
-    fn change(&self, change: impl Fn(&mut List)) {
+    /// Gives the list that was.
+    fn change(&self, change: impl Fn(&mut List)) -> Arc<List> {
         self.0.rcu(|list| {
             let mut list = List::clone(list);
             change(&mut list);
             list
-        });
+        })
     }
 }
 
@@ -56,10 +58,14 @@ impl Broker {
     /// Lets requests name `tenant` from now on, as [`Builder::allow_tenants`](super::Builder::allow_tenants) does: for a
     /// customer who has just been [checked](Self::check_tenant).
     pub fn allow_tenant(&self, tenant: &TenantId) {
-        self.0.tenants.change(|list| {
+        let before = self.0.tenants.change(|list| {
             list.denied.remove(tenant);
             list.allowed.insert(tenant.clone());
         });
+        if before.denied.contains(tenant) {
+            // That it was denied may be remembered as a failure.
+            self.0.engine.cache.remove_where(|key: &Key| key.tenant() == Some(tenant));
+        }
     }
 
     /// Lets no request name `tenant` any more, whatever was allowed before, and throws away the tokens that are cached for
