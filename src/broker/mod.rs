@@ -188,13 +188,6 @@ impl Shell {
     /// next time it is a hit.
     fn cell(&self, asked: Asked<'_>, now: Now) -> Result<Arc<Entry>, Error> {
         let cell = self.engine.cell(&*self.key_of(asked)?, now);
-        // Whoever denied the tenant since it was looked for on the list found no entry here yet.
-        if let Some(tenant) = cell.key().tenant()
-            && let Err(error) = self.tenants.check(tenant)
-        {
-            self.engine.cache.remove_if(&cell, |_| true);
-            return Err(error);
-        }
         self.remember(asked, &cell);
         Ok(cell)
     }

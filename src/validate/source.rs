@@ -148,7 +148,7 @@ impl Source {
     fn begin(self: &Arc<Self>, state: &mut State, now: Now) -> Result<(watch::Receiver<()>, Begun), Error> {
         let runtime = Handle::try_current().map_err(|_| no_runtime())?;
         // Without a timer its attempts could not be bounded.
-        self.clock.try_sleep_until(now).ok_or_else(no_runtime)?;
+        let _timer = self.clock.try_sleep_until(now).ok_or_else(no_runtime)?;
         let (sender, flight) = watch::channel(());
         state.flight = Some((flight.clone(), now));
         state.begun += 1;
