@@ -190,7 +190,9 @@ impl Builder {
             None => Arc::new(usual_transport(&self.env, &self.roots)?),
         };
         let budget = provider.budget();
+        let tenants = Arc::new(Tenants::new(self.tenants));
         let source = Arc::new(Source {
+            tenants: Arc::clone(&tenants),
             who: Who::new(provider.name(), &identity, self.name.as_deref()),
             provider: Box::new(provider),
             home: identity.tenant().cloned(),
@@ -213,7 +215,7 @@ impl Builder {
             clock: self.clock,
             engine,
             identity,
-            tenants: Tenants::new(self.tenants),
+            tenants,
             resources,
             timeout: self.timeout,
             spellings: Spellings::new(),

@@ -203,8 +203,8 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// `Config` where the tenant is `common` or the like, the resource is malformed, or the provider asks in no tenant but
-    /// its own; `Policy` where the broker may not ask for the resource; `Closed`. Nothing was asked then.
+    /// `Config` where the tenant is `common` or the like, the resource is malformed, the provider asks in no tenant but its
+    /// own, or no tokio runtime with a timer is at hand; `Policy` where the broker may not ask for the resource; `Closed`. Nothing was asked then.
     ///
     /// # Cancel safety
     ///
@@ -223,6 +223,7 @@ impl Broker {
         shell.resources.check(request.scopes())?;
 
         let clock = &shell.clock;
+        shell.engine.runtime(clock.now())?;
         let deadline = clock.now().after(shell.timeout.min(shell.source.provider.budget()));
         let engine = Arc::clone(&shell.engine);
         let job = Job {

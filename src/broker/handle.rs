@@ -28,18 +28,18 @@ pub struct Handle {
     pub(super) cell: Arc<Entry>,
     /// What its calls are for.
     label: Option<Arc<str>>,
-    /// Why the request may not be asked here. Its cell is then one that no token ever comes to.
-    refused: Option<Error>,
 }
 
 impl Handle {
     pub(super) fn new(broker: &Broker, request: &TokenRequest) -> Self {
         let now = broker.0.clock.now();
-        let (cell, refused) = match broker.0.cell(Asked::Request(request), now) {
-            Ok(cell) => (cell, None),
-            Err(error) => (Arc::new(Entry::new(request.key().clone(), Rare::default())), Some(error)),
-        };
-        Self { broker: broker.clone(), request: request.clone(), cell, label: None, refused }
+        let cell = broker.0.cell(Asked::Request(request), now).unwrap_or_else(|_| {
+            // It may not be asked here, now. One that is not in the cache is looked for anew at each read.
+            let cell = Entry::new(request.key().clone(), Rare::default());
+            drop(cell.detach());
+            Arc::new(cell)
+        });
+        Self { broker: broker.clone(), request: request.clone(), cell, label: None }
     }
 
     /// The token, as [`Broker::get_token`] gives it.
@@ -117,15 +117,12 @@ impl Handle {
 
     #[cold]
     pub(super) fn peek_due(&self, now: Now) -> Option<AccessToken> {
-        if self.refused.is_some() {
-            return None;
-        }
         if self.cell.is_attached() {
-            return self.broker.0.peek(Asked::Request(&self.request), &self.cell, now);
+            return self.broker.0.peek(Asked::Request(&self.request), self.label(), &self.cell, now);
         }
         let token = self.broker.take_recorded(Asked::Request(&self.request), self.label(), now);
         let asked = Asked::Request(&self.request);
-        token.or_else(|| self.broker.0.peek(asked, &self.broker.0.known(asked)?, now))
+        token.or_else(|| self.broker.0.peek(asked, self.label(), &self.broker.0.known(asked)?, now))
     }
 
     /// A reader for one worker, which nobody else shares: where a thread reads the token over and over, the cheapest way.
@@ -153,9 +150,6 @@ pub struct HandleGet<'a> {
 impl HandleGet<'_> {
     #[cold]
     fn miss(&mut self, cx: &mut Context<'_>) -> Poll<Result<AccessToken, Error>> {
-        if let Some(error) = &self.handle.refused {
-            return self.answered(Err(error.clone()), false);
-        }
         let Handle { broker, cell, request, .. } = self.handle;
         let now = broker.0.clock.now();
         let cell = if cell.is_attached() {

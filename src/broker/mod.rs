@@ -69,7 +69,7 @@ struct Shell {
     clock: Clock,
     engine: Arc<Engine>,
     identity: Identity,
-    tenants: Tenants,
+    tenants: Arc<Tenants>,
     resources: Resources,
     timeout: Duration,
     spellings: Spellings,
@@ -139,7 +139,7 @@ impl Broker {
     pub fn peek<'a>(&self, request: impl Into<RequestRef<'a>>) -> Option<AccessToken> {
         let now = self.0.clock.now();
         let asked = request.into().0;
-        self.take_recorded(asked, None, now).or_else(|| self.0.peek(asked, &self.0.known(asked)?, now))
+        self.take_recorded(asked, None, now).or_else(|| self.0.peek(asked, None, &self.0.known(asked)?, now))
     }
 
     #[inline]
@@ -219,12 +219,18 @@ impl Shell {
         }
     }
 
-    fn peek(&self, asked: Asked<'_>, cell: &Arc<Entry>, now: Now) -> Option<AccessToken> {
+    fn peek(
+        &self,
+        asked: Asked<'_>,
+        label: Option<&str>,
+        cell: &Arc<Entry>,
+        now: Now,
+    ) -> Option<AccessToken> {
         let token = cell.usable(now)?;
         // It was no hit, so it is due: have it refreshed if nothing is under way.
-        let ask = Ask { subject: asked.subject(), challenge: None, label: None };
+        let ask = Ask { subject: asked.subject(), challenge: None, label };
         drop(self.engine.step(cell, now, ask));
-        self.record(asked, None, &token, now);
+        self.record(asked, label, &token, now);
         Some(AccessToken(token))
     }
 

@@ -3,6 +3,7 @@
 use super::{
     Audit, AuditEvent,
     audit::{Watched, Who},
+    tenants::Tenants,
 };
 use crate::{
     clock::Clock,
@@ -26,15 +27,22 @@ pub(super) struct Source {
     pub(super) clock: Clock,
     pub(super) audit: Option<Audit>,
     pub(super) who: Who,
+    pub(super) tenants: Arc<Tenants>,
 }
 
 impl Source {
-    /// The engine's way in: a token of another tenant than was asked is an error.
+    /// The engine's way in: a token of another tenant than was asked is an error, and so is a tenant that was denied since
+    /// the caller was let in.
     pub(super) fn as_fetch(self: &Arc<Self>) -> Fetch {
         let source = Arc::clone(self);
         Arc::new(move |job: Job| {
             let source = Arc::clone(&source);
-            Box::pin(async move { source.fetch(job, AuditEvent::Request).await })
+            Box::pin(async move {
+                if let Some(tenant) = job.request.requested_tenant() {
+                    source.tenants.check(tenant)?;
+                }
+                source.fetch(job, AuditEvent::Request).await
+            })
         })
     }
 
@@ -77,6 +85,7 @@ impl Source {
             label: label.map(Into::into),
             reason,
             trail,
+            told: false,
         });
         let asked = request.requested_tenant().or(self.home.as_ref());
         let fetched = self.provider.fetch(&cx, &request, grant).await;

@@ -8,6 +8,7 @@ use super::Broker;
 use crate::{
     error::{Blame, Error, ErrorKind},
     request::Key,
+    sync::Arc,
     tenant::TenantId,
 };
 
@@ -43,12 +44,13 @@ impl Tenants {
         }))
     }
 
-    fn change(&self, change: impl Fn(&mut List)) {
+    /// Gives the list that was.
+    fn change(&self, change: impl Fn(&mut List)) -> Arc<List> {
         self.0.rcu(|list| {
             let mut list = List::clone(list);
             change(&mut list);
             list
-        });
+        })
     }
 }
 
@@ -56,15 +58,22 @@ impl Broker {
     /// Lets requests name `tenant` from now on, as [`Builder::allow_tenants`](super::Builder::allow_tenants) does: for a
     /// customer who has just been [checked](Self::check_tenant).
     pub fn allow_tenant(&self, tenant: &TenantId) {
-        self.0.tenants.change(|list| {
+        let before = self.0.tenants.change(|list| {
             list.denied.remove(tenant);
             list.allowed.insert(tenant.clone());
         });
+        if before.denied.contains(tenant) {
+            // That it was denied may be remembered as a failure.
+            self.0.engine.cache.remove_where(|key: &Key| key.tenant() == Some(tenant));
+        }
     }
 
     /// Lets no request name `tenant` any more, whatever was allowed before, and throws away the tokens that are cached for
     /// it: for a customer who has left. Says how many entries went. Tokens that were handed out live until they expire. The
     /// provider's own tenant cannot be denied.
+    ///
+    /// It is denied by this name. A tenant's id and each of its domains are names of their own: where requests may name any
+    /// tenant, or name tenants by domains, deny each of them.
     pub fn deny_tenant(&self, tenant: &TenantId) -> usize {
         self.0.tenants.change(|list| {
             list.allowed.remove(tenant);

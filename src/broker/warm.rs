@@ -107,7 +107,11 @@ impl Broker {
             }
             match self.begin(request, patience(request)) {
                 Ok(result) => warmed.note(place, result),
-                Err(call) => waiting.push(async move { (place, call.await) }),
+                Err(call) => waiting.push(async move {
+                    let result = call.await;
+                    shell.answered(Asked::Request(request), options.get_label(), &result, true);
+                    (place, result)
+                }),
             }
             if place % AT_A_TIME == AT_A_TIME - 1 {
                 tokio::task::yield_now().await;
@@ -128,21 +132,28 @@ impl Broker {
     ) -> Result<Result<AccessToken, Error>, BoxFuture<'static, Result<AccessToken, Error>>> {
         let shell = &*self.0;
         let now = shell.clock.now();
+        let asked = Asked::Request(request);
+        let label = patience.label.clone();
+        let answered = |result| {
+            shell.answered(asked, label.as_deref(), &result, false);
+            Ok(result)
+        };
         if patience.challenge.is_none()
-            && let Some(token) = self.take_recorded(Asked::Request(request), patience.label.as_deref(), now)
+            && let Some(token) = self.take_recorded(asked, label.as_deref(), now)
         {
             return Ok(Ok(token));
         }
         if now.has_reached(patience.deadline) {
-            return Ok(self.peek(request).ok_or_else(not_begun));
+            // What is there is recorded by who finds it.
+            return self.peek(request).map_or_else(|| answered(Err(not_begun())), |token| Ok(Ok(token)));
         }
-        let cell = match shell.cell(Asked::Request(request), now) {
+        let cell = match shell.cell(asked, now) {
             Ok(cell) => cell,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return answered(Err(error)),
         };
         match shell.engine.step(&cell, now, patience.ask()) {
-            Step::Serve(token) => Ok(Ok(token)),
-            Step::Fail(error) => Ok(Err(error)),
+            Step::Serve(token) => answered(Ok(token)),
+            Step::Fail(error) => answered(Err(error)),
             step => Err(Box::pin(Arc::clone(&shell.engine).wait(cell, step, patience))),
         }
     }

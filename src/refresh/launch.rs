@@ -123,7 +123,7 @@ impl Engine {
     }
 
     /// The runtime to fly on, if there is one here with a timer.
-    pub(super) fn runtime(&self, now: Now) -> Result<Handle, Error> {
+    pub(crate) fn runtime(&self, now: Now) -> Result<Handle, Error> {
         let runtime = Handle::try_current().map_err(|_| no_runtime())?;
         self.clock.try_sleep_until(now).map(|_| runtime).ok_or_else(no_runtime)
     }

@@ -26,6 +26,9 @@ const AFTER_FAILURE: Duration = Duration::from_secs(30);
 /// A reading with all of its attempts.
 const BUDGET: Duration = Duration::from_secs(45);
 
+/// A reading that has not ended by then never will: nobody runs its runtime any more. Another one takes its place.
+const GIVEN_UP: Duration = Duration::from_secs(60);
+
 /// One URL's keys.
 pub(super) struct Source {
     url: Box<str>,
@@ -37,8 +40,10 @@ pub(super) struct Source {
 
 #[derive(Default)]
 struct State {
-    /// The reading under way. It has ended when the channel is closed.
-    flight: Option<watch::Receiver<()>>,
+    /// The reading under way, and since when. It has ended when the channel is closed.
+    flight: Option<(watch::Receiver<()>, Now)>,
+    /// How many were begun: by its number a reading knows whether another one took its place.
+    begun: u64,
     /// When the last one ended, and how.
     last: Option<(Now, Option<Error>)>,
 }
@@ -86,23 +91,30 @@ impl Source {
                 }
                 return Ok(key);
             }
-            let mut flight = {
+            let (mut flight, begun) = {
                 let mut state = self.state.lock();
                 // Another may have landed since.
                 if let (Some(key), _) = self.find(id) {
                     return Ok(key);
                 }
-                match (&state.flight, decide(state.last.as_ref(), self.clock.now())) {
-                    (Some(flight), _) => flight.clone(),
-                    (None, Step::Begin) => self.begin(&mut state)?,
+                let now = self.clock.now();
+                match (state.under_way(now), decide(state.last.as_ref(), now)) {
+                    (Some(flight), _) => (flight.clone(), None),
+                    (None, Step::Begin) => {
+                        self.begin(&mut state, now).map(|(flight, begun)| (flight, Some(begun)))?
+                    }
                     (None, Step::Unknown) => return Err(unknown(id)),
                     (None, Step::Held(error)) => return Err(error),
                 }
             };
+            if let Some(begun) = begun {
+                begun.run();
+            }
+            let Some(late) = self.clock.try_sleep_until(deadline) else { return Err(no_runtime()) };
             select! {
                 biased;
                 _ended = flight.changed() => {}
-                () = self.clock.sleep_until(deadline) => {
+                () = late => {
                     return Err(Error::new(ErrorKind::Timeout, "the issuer's keys were not read in time"));
                 }
             }
@@ -118,22 +130,30 @@ impl Source {
 
     /// Reads them again, and nobody waits for it: those that are there are as good as they were.
     fn refresh(self: &Arc<Self>) {
+        let now = self.clock.now();
         let mut state = self.state.lock();
-        let idle = state.flight.is_none();
-        if idle && matches!(decide(state.last.as_ref(), self.clock.now()), Step::Begin) {
-            let _begun = self.begin(&mut state);
+        let idle = state.under_way(now).is_none();
+        let begun = match decide(state.last.as_ref(), now) {
+            Step::Begin if idle => self.begin(&mut state, now).ok(),
+            _ => None,
+        };
+        drop(state);
+        if let Some((_, begun)) = begun {
+            begun.run();
         }
     }
 
-    fn begin(self: &Arc<Self>, state: &mut State) -> Result<watch::Receiver<()>, Error> {
-        let runtime = Handle::try_current().map_err(|_| {
-            Error::config("token validator: keys are read on a tokio runtime, and there is none here")
-        })?;
+    /// What is begun here has to be run once the lock is released: a runtime that is shutting down drops it at once, and
+    /// its end takes the lock.
+    fn begin(self: &Arc<Self>, state: &mut State, now: Now) -> Result<(watch::Receiver<()>, Begun), Error> {
+        let runtime = Handle::try_current().map_err(|_| no_runtime())?;
+        // Without a timer its attempts could not be bounded.
+        let _timer = self.clock.try_sleep_until(now).ok_or_else(no_runtime)?;
         let (sender, flight) = watch::channel(());
-        state.flight = Some(flight.clone());
-        let reading = Reading { source: Arc::clone(self), _ends: sender };
-        runtime.spawn(reading.run());
-        Ok(flight)
+        state.flight = Some((flight.clone(), now));
+        state.begun += 1;
+        let reading = Reading { source: Arc::clone(self), number: state.begun, _ends: sender };
+        Ok((flight, Begun { reading, runtime }))
     }
 
     async fn read(&self) -> Result<KeySet, Error> {
@@ -170,9 +190,28 @@ impl Source {
     }
 }
 
+impl State {
+    fn under_way(&self, now: Now) -> Option<&watch::Receiver<()>> {
+        self.flight.as_ref().filter(|(_, since)| since.until(now) < GIVEN_UP).map(|(flight, _)| flight)
+    }
+}
+
+/// A reading that is still to be run, and where.
+struct Begun {
+    reading: Reading,
+    runtime: Handle,
+}
+
+impl Begun {
+    fn run(self) {
+        self.runtime.spawn(self.reading.run());
+    }
+}
+
 /// A reading, and that it has ended however it ends.
 struct Reading {
     source: Arc<Source>,
+    number: u64,
     /// Those who wait are told by its end.
     _ends: watch::Sender<()>,
 }
@@ -180,6 +219,10 @@ struct Reading {
 impl Reading {
     async fn run(self) {
         let source = &self.source;
+        if source.state.lock().begun != self.number {
+            // It slept, and another one took its place.
+            return;
+        }
         let error = match source.read().await {
             Ok(keys) => {
                 tracing::debug!(keys = keys.len(), url = %shown(&source.url), "an issuer's keys were read");
@@ -197,8 +240,15 @@ impl Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        self.source.state.lock().flight = None;
+        let mut state = self.source.state.lock();
+        if state.begun == self.number {
+            state.flight = None;
+        }
     }
+}
+
+fn no_runtime() -> Error {
+    Error::config("token validator: keys are read on a tokio runtime with a timer, and there is none here")
 }
 
 fn shown(url: &str) -> &str {

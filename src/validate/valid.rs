@@ -26,7 +26,9 @@ impl ValidToken {
         self.claims.audiences.get(self.audience).map_or("", |audience| audience)
     }
 
-    /// The tenant of whoever calls, a GUID: `tid`. Always there in a token of Entra.
+    /// The tenant of whoever calls: `tid`. In a token of Entra it is always there, a GUID, and the one of the issuer's name.
+    /// An [issuer of another kind](crate::TrustedIssuer::custom) may write anything there: look at [`issuer`](Self::issuer)
+    /// first where there are both.
     pub fn tenant(&self) -> Option<&str> {
         self.claims.tenant.as_deref()
     }

@@ -25,9 +25,10 @@ impl Callback {
             return Err("it is longer than 16 KiB");
         }
         let text = text.split('#').next().unwrap_or_default();
+        let is_url = ["https://", "http://", "/"].iter().any(|start| text.starts_with(start));
         let query = match text.split_once('?') {
-            // A question mark may stand in the value of a bare query.
-            Some((before, query)) if !before.contains('=') => query,
+            // A question mark may stand in the value of a bare query, and `=` in a path.
+            Some((before, query)) if is_url || !before.contains('=') => query,
             _ => text,
         };
         let mut parameters = BTreeMap::new();
@@ -71,6 +72,8 @@ mod tests {
             "https://app.test/cb?state=a+b&tenant=x&empty=",
             "/cb?tenant=x&state=a%20b&empty=#f",
             "?state=a+b&tenant=x&empty",
+            "https://app.test/to=b/cb?state=a+b&tenant=x&empty=",
+            "/to=b;c=d?state=a+b&tenant=x&empty=",
         ] {
             assert_eq!(Callback::parse(text).unwrap(), one, "{text}");
         }

@@ -20,7 +20,7 @@ struct Claims<'a> {
 /// Who an app token is for, as far as it says.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Principal {
-    /// The tenant's id.
+    /// The tenant's id, as [`tenant`] reads it.
     pub(crate) tid: Option<String>,
     /// The object id of the application's service principal there.
     pub(crate) oid: Option<String>,
@@ -31,7 +31,9 @@ pub(crate) struct Principal {
 
 /// What a token says of its principal. The same holds as for [`tenant`]: nobody has checked it, and it may be unreadable.
 pub(crate) fn principal(token: &str) -> Principal {
-    claims(token).and_then(|claims| serde_json::from_slice(&claims).ok()).unwrap_or_default()
+    let read = claims(token).and_then(|claims| serde_json::from_slice::<Principal>(&claims).ok());
+    // Whose it is does not hang on the rest.
+    Principal { tid: tenant(token), ..read.unwrap_or_default() }
 }
 
 /// The tenant that issued the token, in lower case, where the token is a readable JWT and names it by its GUID. Anything

@@ -1,5 +1,6 @@
 //! Has this customer set us up? Each answer, caused at the emulator, with the words for whoever has to act.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use entra_broker::{
     Broker, ClientSecret, Error, ErrorKind, ManagedIdentity, ManagedIdentityId, StaticToken, TenantCheck,
     TenantId, TenantStanding,
@@ -259,4 +260,28 @@ async fn a_token_that_cannot_be_read_is_taken_for_what_it_is() {
     let check = check(&world, &broker, sample::OTHER_TENANT, GRAPH).await.unwrap();
     assert!(check.is_trusted() && check.tenant_id().is_none() && check.object_id().is_none());
     assert!(check.roles().is_empty());
+}
+
+#[test]
+fn without_a_runtime_or_its_timer_a_check_is_an_error_and_no_panic() {
+    let broker = Broker::new(ClientSecret::new(sample::TENANT, sample::SECRET_APP, "x").unwrap()).unwrap();
+    let other = tenant(sample::OTHER_TENANT);
+    let error = ready(broker.check_tenant(&other, GRAPH)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let error = runtime.block_on(broker.check_tenant(&other, GRAPH)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+}
+
+#[tokio::test]
+async fn a_token_of_another_tenant_is_seen_whatever_else_is_odd_in_it() {
+    let world = World::new().await;
+    for odd in [r#""roles":null"#, r#""roles":"one""#, r#""oid":42"#] {
+        let claims = format!(r#"{{"tid":"{}",{odd}}}"#, sample::TENANT);
+        let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        let broker = world.builder().build(StaticToken::new(token).unwrap()).unwrap();
+        let check = check(&world, &broker, sample::OTHER_TENANT, GRAPH).await.unwrap();
+        assert_eq!(check.standing(), TenantStanding::AnotherTenant, "{odd}");
+        assert_eq!(check.tenant_id().map(TenantId::as_str), Some(sample::TENANT), "{odd}");
+    }
 }

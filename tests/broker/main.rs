@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod audit;
+mod audit_more;
 mod background;
 mod bad_input;
 #[cfg(feature = "certificate")]
@@ -38,6 +39,7 @@ mod simulation;
 mod sources;
 #[path = "../support/mod.rs"]
 mod support;
+mod tenants;
 mod trouble;
 #[cfg(feature = "validate")]
 mod validate;

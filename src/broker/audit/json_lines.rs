@@ -14,6 +14,8 @@ use crate::error::Error;
 /// written.
 pub struct JsonLines {
     out: BufWriter<Box<dyn Write + Send>>,
+    /// The last line may be there by half: it was too long for the buffer, and its writing failed.
+    torn: bool,
 }
 
 impl JsonLines {
@@ -37,16 +39,26 @@ impl JsonLines {
 
     /// Writes to anything: a pipe, standard output, a buffer.
     pub fn to(out: impl Write + Send + 'static) -> Self {
-        Self { out: BufWriter::new(Box::new(out)) }
+        Self { out: BufWriter::new(Box::new(out)), torn: false }
     }
 }
 
 impl AuditSink for JsonLines {
     fn write(&mut self, record: &AuditRecord) -> io::Result<()> {
-        // At once, so that a line is whole or not there.
-        let mut line = serde_json::to_vec(record)?;
+        let mut line = Vec::with_capacity(512);
+        if self.torn {
+            // What is there of the one before is a line of its own, and spoils no other.
+            line.push(b'\n');
+        }
+        serde_json::to_writer(&mut line, record)?;
         line.push(b'\n');
-        self.out.write_all(&line)
+        // At once: what fits the buffer is whole or not there.
+        let written = self.out.write_all(&line);
+        match written {
+            Ok(()) => self.torn = false,
+            Err(_) => self.torn |= line.len() >= self.out.capacity(),
+        }
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -13,7 +13,10 @@ pub use record::{AuditEvent, AuditOutcome, AuditRecord};
 pub(super) use record::Who;
 pub(super) use watch::Watched;
 
-use crate::{clock::Now, error::Error, request::Asked, subject::Subject, sync::Arc, token::Token};
+use crate::{
+    clock::Now, error::Error, request::Asked, scope::ScopeSet, subject::Subject, sync::Arc, text::Quoted,
+    token::Token,
+};
 use queue::Queue;
 
 /// How many records wait to be written at most, some hundred bytes each. A second of ten thousand calls.
@@ -48,7 +51,7 @@ pub enum AuditCalls {
     /// None.
     #[default]
     None,
-    /// All that had to wait or were refused, and of those that were served from the cache, one in so many, drawn by lot.
+    /// All that had to wait or were refused, and of those that were served from the cache, one in so many, drawn by lot. 0 is as 1.
     Sampled(u32),
     /// All of them. A record costs a call some hundred nanoseconds and allocations, and [readers](crate::Reader) their speed.
     All,
@@ -58,7 +61,8 @@ pub enum AuditCalls {
 /// write to one.
 ///
 /// Records wait in a queue of bounded length for a thread that writes them, which begins with the first record and ends with
-/// the last clone. Where the queue is full the record is [dropped](Self::dropped) and counted: no caller ever waits.
+/// the last clone, which waits up to 2 s for what is still to be written. Where the queue is full the record is
+/// [dropped](Self::dropped) and counted: no caller ever waits.
 ///
 /// ```
 /// use entra_broker::{Audit, AuditCalls, Broker, CallOptions, JsonLines, StaticToken};
@@ -171,7 +175,13 @@ impl Audit {
         from: &str,
         now: Now,
     ) {
+        let malformed = match asked {
+            // It may be long, or no scope but something that was put in the wrong place.
+            Asked::Text(text) if ended.is_err() && ScopeSet::parse(text).is_err() => Quoted(text).to_string(),
+            _ => String::new(),
+        };
         let (tenant, scopes, subject) = match asked {
+            Asked::Text(_) if !malformed.is_empty() => (None, &*malformed, &Subject::App),
             Asked::Text(text) => (None, text, &Subject::App),
             Asked::Request(request) => {
                 (request.requested_tenant(), request.scopes().as_str(), request.requested_subject())

@@ -26,6 +26,8 @@ struct State {
     /// Until the thread begins.
     sink: Option<Box<dyn AuditSink>>,
     running: bool,
+    /// The one that writes, once it does.
+    writer: Option<thread::ThreadId>,
     closed: bool,
 }
 
@@ -37,6 +39,7 @@ impl Queue {
             taken: 0,
             sink: Some(sink),
             running: false,
+            writer: None,
             closed: false,
         };
         Arc::new(Self {
@@ -84,8 +87,11 @@ impl Queue {
     }
 
     /// The thread: takes all that waits, writes it, flushes where nothing more waits.
-    fn write(&self, mut sink: Box<dyn AuditSink>) {
+    fn write(&self, sink: Box<dyn AuditSink>) {
         let _end = EndOnDrop(self);
+        // Goes before that: a sink may have something left to write.
+        let mut sink = sink;
+        self.state.lock().writer = Some(thread::current().id());
         loop {
             let mut state = self.state.lock();
             while state.waiting.is_empty() && !state.closed {
@@ -139,7 +145,8 @@ impl Queue {
         let mut state = self.state.lock();
         state.closed = true;
         self.wake.notify_one();
-        while state.running {
+        // A sink may be what has the last clone: its thread ends after this.
+        while state.running && state.writer != Some(thread::current().id()) {
             if self.ended.wait_for(&mut state, patience).timed_out() {
                 return;
             }

@@ -35,7 +35,7 @@ pub enum AuditOutcome {
     Success,
     /// With an error: see [`error_kind`](AuditRecord::error_kind).
     Failure,
-    /// Nobody waited for the answer any more.
+    /// It was given up before there was an answer: its time was up, the broker was closed, or the provider panicked.
     Abandoned,
 }
 

@@ -22,17 +22,21 @@ pub(in crate::broker) struct Watched<'a> {
     pub(in crate::broker) label: Option<Arc<str>>,
     pub(in crate::broker) reason: Reason,
     pub(in crate::broker) trail: Trail,
+    /// Its records are made.
+    pub(in crate::broker) told: bool,
 }
 
 impl Watched<'_> {
-    pub(in crate::broker) fn ended(self, result: &Result<Fetched, Error>) {
-        // Taken, so that nothing is left for the drop.
+    pub(in crate::broker) fn ended(mut self, result: &Result<Fetched, Error>) {
+        self.told = true;
         let exchanges = std::mem::take(&mut *self.trail.lock());
-        let last = match result {
-            Err(error) if exchanges.is_empty() && error.held_for().is_some() => return,
-            _ => exchanges.len().saturating_sub(1),
-        };
-        let count = exchanges.len();
+        if exchanges.is_empty() && result.as_ref().is_err_and(|error| error.held_for().is_some()) {
+            return;
+        }
+        // What a chain passed over may have sent something, and what gave the token nothing: it has a record of its own.
+        let refused = |last: &Exchanged| last.status.is_none_or(|status| status >= 400);
+        let apart = exchanges.last().is_none_or(|last| result.is_ok() && refused(last));
+        let last = if apart { exchanges.len() } else { exchanges.len() - 1 };
         for (at, exchanged) in exchanges.into_iter().enumerate() {
             let mut record = self.record(exchanged);
             match result {
@@ -45,7 +49,7 @@ impl Watched<'_> {
             }
             self.audit.put(record);
         }
-        if count == 0 {
+        if apart {
             let mut record = self.blank();
             match result {
                 Ok(fetched) => {
@@ -96,7 +100,14 @@ fn expiry(fetched: &Fetched) -> SystemTime {
 
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
-        for exchanged in std::mem::take(&mut *self.trail.lock()) {
+        if self.told {
+            return;
+        }
+        let exchanges = std::mem::take(&mut *self.trail.lock());
+        if exchanges.is_empty() {
+            self.audit.put(self.blank());
+        }
+        for exchanged in exchanges {
             self.audit.put(self.record(exchanged));
         }
     }

@@ -3,6 +3,7 @@
 mod attacks;
 mod forge;
 mod keys;
+mod runtimes;
 
 use entra_broker::{
     AccessToken, Authority, Blame, Broker, ClientSecret, Error, ErrorKind, TenantId, TokenValidator,
