@@ -170,7 +170,7 @@ impl Broker {
 
     /// Ends the broker: no more tokens, no more background work. Fetches that spend something which must not be lost
     /// come to their end first; all others end at once, and who waits for them gets an error of kind `Closed`. What the
-    /// [audit trail](Audit) has recorded so far is written.
+    /// [audit trail](Audit) has recorded so far is written, if that takes no longer than two seconds.
     ///
     /// # Cancel safety
     ///
@@ -178,7 +178,7 @@ impl Broker {
     pub async fn close(&self) {
         self.0.engine.close().await;
         if let Some(audit) = &self.0.source.audit {
-            audit.flush().await;
+            audit.flush_in(&self.0.clock).await;
         }
     }
 }

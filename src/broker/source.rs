@@ -12,6 +12,7 @@ use crate::{
     http::Transport,
     provider::{FetchContext, Provider, Trail},
     refresh::{Fetch, Job},
+    request::TokenRequest,
     sync::Arc,
     tenant::TenantId,
     text::guid,
@@ -92,12 +93,27 @@ impl Source {
         let fetched = match event {
             // Who checks a tenant looks at it by itself, and keeps no token.
             AuditEvent::TenantCheck => fetched,
-            _ => fetched.and_then(|fetched| check_tenant(&fetched, asked).map(|()| fetched)),
+            _ => fetched.and_then(|fetched| {
+                check_tenant(&fetched, asked)?;
+                self.check_denied(&fetched, &request)?;
+                Ok(fetched)
+            }),
         };
         if let Some(watched) = watched {
             watched.ended(&fetched);
         }
         fetched
+    }
+}
+
+impl Source {
+    /// A tenant that was denied by its id may have been named by a domain.
+    fn check_denied(&self, fetched: &Fetched, request: &TokenRequest) -> Result<(), Error> {
+        let named = request.requested_tenant().filter(|tenant| guid(tenant.as_str()).is_none());
+        match named.and_then(|_| jwt::tenant(fetched.token.expose())) {
+            Some(id) => self.tenants.check_id(&id),
+            None => Ok(()),
+        }
     }
 }
 

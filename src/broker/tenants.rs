@@ -7,9 +7,11 @@ use arc_swap::ArcSwap;
 use super::Broker;
 use crate::{
     error::{Blame, Error, ErrorKind},
-    request::Key,
+    refresh::Entry,
     sync::Arc,
     tenant::TenantId,
+    text::guid,
+    wire::jwt,
 };
 
 /// The list, which may change while the broker runs: customers come and go.
@@ -44,6 +46,14 @@ impl Tenants {
         }))
     }
 
+    /// Where a token turns out to be of a tenant that was denied by its id, and asked for by another name.
+    pub(super) fn check_id(&self, id: &str) -> Result<(), Error> {
+        match TenantId::parse(id) {
+            Ok(tenant) if self.0.load().denied.contains(&tenant) => self.check(&tenant),
+            _ => Ok(()),
+        }
+    }
+
     /// Gives the list that was.
     fn change(&self, change: impl Fn(&mut List)) -> Arc<List> {
         self.0.rcu(|list| {
@@ -64,7 +74,7 @@ impl Broker {
         });
         if before.denied.contains(tenant) {
             // That it was denied may be remembered as a failure.
-            self.0.engine.cache.remove_where(|key: &Key| key.tenant() == Some(tenant));
+            self.0.engine.cache.remove_where(|cell: &Entry| cell.key().tenant() == Some(tenant));
         }
     }
 
@@ -72,14 +82,20 @@ impl Broker {
     /// it: for a customer who has left. Says how many entries went. Tokens that were handed out live until they expire. The
     /// provider's own tenant cannot be denied.
     ///
-    /// It is denied by this name. A tenant's id and each of its domains are names of their own: where requests may name any
-    /// tenant, or name tenants by domains, deny each of them.
+    /// Denied by its id, it is denied by its domains as well, wherever a token can be read and says whose it is. A domain is
+    /// denied by that name alone: so name the id.
     pub fn deny_tenant(&self, tenant: &TenantId) -> usize {
         self.0.tenants.change(|list| {
             list.allowed.remove(tenant);
             list.denied.insert(tenant.clone());
         });
-        self.0.engine.cache.remove_where(|key: &Key| key.tenant() == Some(tenant))
+        let id = guid(tenant.as_str());
+        self.0.engine.cache.remove_where(|cell: &Entry| match cell.key().tenant() {
+            None => false,
+            Some(named) if named == tenant => true,
+            // Under another name of it.
+            Some(_) => id.is_some() && cell.peek().and_then(|token| jwt::tenant(token.secret())) == id,
+        })
     }
 }
 

@@ -93,8 +93,8 @@ impl<S> Cache<S> {
         removed.is_some()
     }
 
-    /// Takes out all whose key is `gone`, and says how many. Each is looked at, a shard at a time under its lock.
-    pub(crate) fn remove_where(&self, gone: impl Fn(&Key) -> bool) -> usize {
+    /// Takes out all that are `gone`, and says how many. Each is looked at, a shard at a time under its lock.
+    pub(crate) fn remove_where(&self, gone: impl Fn(&Cell<S>) -> bool) -> usize {
         let gone: Vec<Gone<S>> = self.shards.iter().flat_map(|shard| shard.remove_where(&gone)).collect();
         self.len.fetch_sub(gone.len(), Ordering::Relaxed);
         gone.len()

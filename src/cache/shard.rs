@@ -78,8 +78,8 @@ impl<S> Shard<S> {
         eviction::choose(&self.0.read(), now, newcomer)
     }
 
-    pub(super) fn remove_where(&self, gone: &impl Fn(&Key) -> bool) -> Vec<Gone<S>> {
-        self.0.write().extract_if(|cell| gone(cell.key())).map(Gone::new).collect()
+    pub(super) fn remove_where(&self, gone: &impl Fn(&Cell<S>) -> bool) -> Vec<Gone<S>> {
+        self.0.write().extract_if(|cell| gone(cell)).map(Gone::new).collect()
     }
 
     pub(super) fn clear(&self) -> Vec<Gone<S>> {

@@ -435,3 +435,17 @@ async fn a_resource_that_a_binding_is_not_good_for_is_denied_and_recorded() {
     let error = world.builder().allow_resources(["a b"]).build(world.client()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
 }
+
+#[tokio::test]
+async fn a_sink_that_hangs_does_not_keep_a_broker_from_closing() {
+    let world = World::new().await;
+    let (permit, sink) = slow();
+    let audit = Audit::builder(sink).calls(AuditCalls::All).build();
+    let broker = world.builder().audit(audit.clone()).build(StaticToken::new("eyJ0eXAi").unwrap()).unwrap();
+    world.get(broker.get_token(VAULT)).await.unwrap();
+    let before = world.clock.now();
+    world.run(secs(60), broker.close()).await;
+    assert_eq!(before.until(world.clock.now()), secs(2));
+    drop(permit);
+    drop(audit);
+}

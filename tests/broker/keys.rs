@@ -310,6 +310,21 @@ async fn a_customer_who_comes_is_allowed_and_one_who_leaves_is_denied_with_all_t
 }
 
 #[tokio::test]
+async fn a_tenant_that_is_denied_by_its_id_is_denied_by_its_domains() {
+    let world = World::new().await;
+    let broker = world.builder().allow_all_tenants().build(world.client()).unwrap();
+    let by_domain = request(VAULT).tenant(tenant(sample::OTHER_TENANT_DOMAIN));
+    world.get(broker.get_token(&by_domain)).await.unwrap();
+    assert_eq!(broker.deny_tenant(&tenant(sample::OTHER_TENANT)), 1, "what was cached under the domain");
+    let error = world.get(broker.get_token(&by_domain)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Policy, "{error}");
+    assert!(broker.peek(&by_domain).is_none());
+    // Another tenant's domain is none of its business.
+    let home = request(VAULT).tenant(tenant(sample::TENANT_DOMAIN));
+    world.get(broker.get_token(&home)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_tenant_can_be_denied_where_all_others_are_allowed_and_while_it_is_asked() {
     let world = World::new().await;
     let broker = world.builder().allow_all_tenants().build(world.client()).unwrap();

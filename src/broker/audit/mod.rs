@@ -14,7 +14,13 @@ pub(super) use record::Who;
 pub(super) use watch::Watched;
 
 use crate::{
-    clock::Now, error::Error, request::Asked, scope::ScopeSet, subject::Subject, sync::Arc, text::Quoted,
+    clock::{Clock, Now},
+    error::Error,
+    request::Asked,
+    scope::ScopeSet,
+    subject::Subject,
+    sync::{Arc, select},
+    text::Quoted,
     token::Token,
 };
 use queue::Queue;
@@ -126,6 +132,19 @@ impl Audit {
     /// Dropping it changes nothing.
     pub async fn flush(&self) {
         self.0.queue.flush().await;
+    }
+
+    /// As [`flush`](Self::flush), but a sink that hangs is not waited for.
+    pub(super) async fn flush_in(&self, clock: &Clock) {
+        match clock.try_sleep_until(clock.now().after(PATIENCE)) {
+            Some(patience) => select! {
+                biased;
+                () = self.flush() => {}
+                () = patience => {}
+            },
+            // Without a timer there is no other end to it.
+            None => self.flush().await,
+        }
     }
 
     /// A call that was served from the cache.
