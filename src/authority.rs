@@ -161,11 +161,12 @@ impl Authority {
         format!("{}/{tenant}/{path}", self.origin())
     }
 
-    /// Where an administrator of `tenant` consents to an application, which says by itself where it goes on.
+    /// Where an administrator of `tenant` consents to all that an application's registration lists. The page of v2 wants to
+    /// be told scopes and where it goes on, and shows an error without: this one needs the application alone.
     pub(crate) fn admin_consent(&self, tenant: &TenantId, client_id: &ClientId) -> String {
         // `common` and `consumers` have no administrator; `organizations` leads to whichever tenant signs in.
         let tenant = if tenant.is_multi_tenant_alias() { "organizations" } else { tenant.as_str() };
-        format!("{}/{tenant}/v2.0/adminconsent?client_id={client_id}", self.origin())
+        format!("{}/{tenant}/adminconsent?client_id={client_id}", self.origin())
     }
 
     /// Where people administer this cloud.
@@ -398,7 +399,7 @@ mod tests {
         let url = |tenant| Authority::public().admin_consent(&TenantId::parse(tenant).unwrap(), &id);
         assert!(
             url("contoso.com")
-                .starts_with("https://login.microsoftonline.com/contoso.com/v2.0/adminconsent?client_id=0")
+                .starts_with("https://login.microsoftonline.com/contoso.com/adminconsent?client_id=0")
         );
         assert!(url("common").contains("/organizations/"));
     }

@@ -255,6 +255,8 @@ impl Environment {
             ("CLIENT_SECRET_FILE", Kind::SecretFile),
             ("CLIENT_CERTIFICATE_PATH", Kind::Certificate),
             ("FEDERATED_TOKEN_FILE", Kind::Federated),
+            // Of a certificate whose path is missing.
+            ("CLIENT_CERTIFICATE_PASSWORD", Kind::Certificate),
         ] {
             if self.get(name)?.is_some() {
                 return Ok(Some(kind));

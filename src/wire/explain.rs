@@ -214,7 +214,7 @@ mod tests {
                 format!("application {CLIENT} has no service principal in tenant contoso.com")
             );
             let url =
-                format!("https://login.microsoftonline.com/contoso.com/v2.0/adminconsent?client_id={CLIENT}");
+                format!("https://login.microsoftonline.com/contoso.com/adminconsent?client_id={CLIENT}");
             assert!(error.advice().contains(&url), "{}", error.advice());
         }
     }

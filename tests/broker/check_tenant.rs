@@ -54,7 +54,11 @@ async fn missing_consent_comes_with_the_page_and_the_command_that_mend_it() {
     assert!(check.is_customers());
     let url = check.url().unwrap();
     assert!(url.starts_with(world.emulator.authority()), "{url}");
-    assert!(url.contains("/tailspin.test/v2.0/adminconsent?client_id="), "{url}");
+    assert!(url.contains("/tailspin.test/adminconsent?client_id="), "{url}");
+    // It is a page to sign in at, as it stands: nothing is missing that an administrator would have to add.
+    let path = url.strip_prefix(world.emulator.authority()).unwrap();
+    let page = http::Request::get(path).body(Default::default()).unwrap();
+    assert_eq!(world.emulator.call(Endpoint::TokenService, page).await.unwrap().status(), 200);
     assert_eq!(check.command(), Some(&*format!("az ad sp create --id {}", sample::SECRET_APP)));
     assert!(check.words().contains("tailspin.test") && check.words().contains("administrator"));
 

@@ -7,7 +7,7 @@ use entra_broker::{
     emulator::{Endpoint, Fault, sample},
 };
 
-use crate::support::*;
+use crate::{overheard::Overheard, support::*};
 
 fn application(world: &World) -> Env {
     Env::empty()
@@ -228,4 +228,77 @@ async fn azure_token_credentials_chooses_among_the_links() {
         .default_chain()
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[cfg(feature = "certificate")]
+#[test]
+fn a_password_without_the_certificate_that_it_is_for_is_a_partial_set() {
+    let (tenant, client) = (("TENANT_ID", sample::TENANT), ("CLIENT_ID", sample::CERT_APP));
+    let password = ("CLIENT_CERTIFICATE_PASSWORD", "hunter2");
+    for (set, missing) in [
+        (&[password][..], "TENANT_ID"),
+        (&[password, client], "TENANT_ID"),
+        (&[password, tenant], "CLIENT_ID"),
+        (&[password, tenant, client], "CLIENT_CERTIFICATE_PATH"),
+    ] {
+        for prefix in ["AZURE_", "BATON_ENTRA_"] {
+            let env: Env = set.iter().map(|(name, value)| (format!("{prefix}{name}"), *value)).collect();
+            let environment = Environment::new(&env).prefix(prefix);
+            for error in [environment.client().unwrap_err(), environment.default_chain().unwrap_err()] {
+                assert_eq!(error.kind(), ErrorKind::Config, "never silently the machine's identity: {error}");
+                assert!(error.to_string().contains(&format!("{prefix}{missing}")), "{set:?}: {error}");
+                assert!(!error.advice().is_empty() && !format!("{error:?}").contains("hunter2"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_region_of_the_variables_is_asked() {
+    let world = World::new().await;
+    let env = Env::empty()
+        .set("AZURE_TENANT_ID", sample::TENANT)
+        .set("AZURE_CLIENT_ID", sample::SECRET_APP)
+        .set("AZURE_CLIENT_SECRET", sample::SECRET)
+        .set("AZURE_REGIONAL_AUTHORITY_NAME", "westeurope");
+    let wire = Overheard::new(&world);
+    let client = Environment::new(&env).client().unwrap();
+    let broker = world.builder().transport(wire.clone()).build(client).unwrap();
+    world.get(broker.get_token(VAULT)).await.unwrap();
+    assert_eq!(wire.hosts(), ["westeurope.login.microsoft.com"]);
+}
+
+#[cfg(feature = "certificate")]
+#[tokio::test]
+async fn a_certificate_of_the_variables_gets_a_token_with_its_password_and_its_chain() {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+    use crate::certificate_material::{PASSWORD, fixture, fixture_path};
+
+    let pem = String::from_utf8(fixture("app.pem")).unwrap();
+    for (chain, sent) in [(None, false), (Some("0"), false), (Some("1"), true), (Some("True"), true)] {
+        let world = World::new().await;
+        world.expect_unsaid(PASSWORD);
+        let own = entra_broker::emulator::Certificate::from_pem(&pem).unwrap();
+        assert!(world.emulator.directory().add_certificate(sample::CERT_APP, own));
+        let mut env = Env::empty()
+            .set("AZURE_TENANT_ID", sample::TENANT)
+            .set("AZURE_CLIENT_ID", sample::CERT_APP)
+            .set("AZURE_CLIENT_CERTIFICATE_PATH", fixture_path("modern.p12"))
+            .set("AZURE_CLIENT_CERTIFICATE_PASSWORD", PASSWORD)
+            .set("AZURE_AUTHORITY_HOST", world.emulator.authority());
+        if let Some(chain) = chain {
+            env = env.set("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN", chain);
+        }
+        let client = Environment::new(&env).dangerous().allow_plain_http().client().unwrap();
+        let wire = Overheard::new(&world);
+        let broker = world.builder().transport(wire.clone()).build(client).unwrap();
+        world.get_over_the_wire(async move { broker.get_token(VAULT).await }).await.unwrap();
+
+        let [heard] = &wire.take()[..] else { panic!("one request") };
+        let header = heard.form["client_assertion"].split('.').next().unwrap();
+        let header = URL_SAFE_NO_PAD.decode(header).unwrap();
+        let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
+        assert_eq!(header.get("x5c").is_some(), sent, "{chain:?}: {header}");
+    }
 }

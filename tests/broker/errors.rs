@@ -45,7 +45,7 @@ async fn a_missing_service_principal_is_never_called_a_wrong_secret() {
         assert_eq!((error.kind(), error.blame()), (ErrorKind::Tenant, Blame::Tenant), "{code}");
         assert!(!error.to_string().contains("secret") && !error.advice().contains("secret"), "{error}");
         assert!(error.to_string().contains(sample::CUSTOMER_WITHOUT_CONSENT), "{error}");
-        assert!(error.advice().contains("/v2.0/adminconsent?client_id="), "{}", error.advice());
+        assert!(error.advice().contains("/adminconsent?client_id="), "{}", error.advice());
     }
     // And the directory itself, without a fault.
     let world = World::new().await;

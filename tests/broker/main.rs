@@ -28,6 +28,7 @@ mod keys;
 mod lies;
 mod managed_identity;
 mod odd_providers;
+mod off_threads;
 mod outages;
 mod overheard;
 mod pipelines;

@@ -49,7 +49,7 @@ async fn whoever_is_no_administrator_is_told_to_find_one() {
     let back = Browser::new(&emulator).through(&path, sample::ALICE, &["Return to the app"]).await.location();
     let error = pending.complete(back.as_str()).unwrap_err();
     assert_eq!((error.kind(), error.aadsts()), (ErrorKind::ConsentRequired, &[90_094][..]), "{error:?}");
-    assert!(error.advice().contains(&format!("/{}/v2.0/adminconsent?client_id=", sample::TENANT)));
+    assert!(error.advice().contains(&format!("/{}/adminconsent?client_id=", sample::TENANT)));
 }
 
 #[tokio::test]

@@ -127,6 +127,33 @@ async fn a_managed_identity_as_an_applications_credential() {
     assert_eq!(emulator.journal().len(), 2, "one for the identity, one for the application");
 }
 
+/// PKCS#12 as today's and yesterday's programs write it, signed both ways.
+#[cfg(feature = "certificate")]
+#[tokio::test]
+async fn an_applications_certificate() {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/broker/fixtures/certificate");
+    let emulator = Emulator::start().await.unwrap();
+    let own = fs::read_to_string(format!("{fixtures}/app.pem")).unwrap();
+    let own = entra_broker::emulator::Certificate::from_pem(&own).unwrap();
+    assert!(emulator.directory().add_certificate(sample::CERT_APP, own));
+    for (file, algorithm) in [("modern.p12", None), ("legacy.p12", Some("--rs256"))] {
+        let program = || {
+            let mut program = application(&emulator, "client-certificate");
+            program.args.extend(algorithm.map(str::to_owned));
+            program.env("AZURE_CLIENT_CERTIFICATE_PATH", format!("{fixtures}/{file}"))
+        };
+        let with_password = program().env("AZURE_CLIENT_CERTIFICATE_PASSWORD", "pass-of-the-fixture");
+        is_the_applications(&with_password.run().await, "client-certificate");
+        assert_eq!(program().run().await.error()["kind"], "config", "{file}: without its password");
+    }
+    let mut decides = application(&emulator, "client-certificate")
+        .env("AZURE_CLIENT_CERTIFICATE_PATH", format!("{fixtures}/modern.p12"))
+        .env("AZURE_CLIENT_CERTIFICATE_PASSWORD", "pass-of-the-fixture");
+    // The environment decides.
+    decides.args.truncate(decides.args.len() - 2);
+    is_the_applications(&decides.run().await, "client-certificate");
+}
+
 /// An endpoint of a pipeline: gives what it is told to whoever shows the job's token.
 async fn pipeline(answer: Value) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
