@@ -117,13 +117,16 @@ async fn get_tokens(options: &Options, env: &Env) -> Result<ExitCode, Error> {
     if let Some(path) = &options.audit {
         builder = builder.audit(Audit::builder(JsonLines::append(path)?).calls(AuditCalls::All).build());
     }
-    let provider = provider(options, env)?;
-    let name = options
-        .provider
-        .as_deref()
-        .filter(|name| *name != "environment")
-        .unwrap_or(provider.name())
-        .to_owned();
+    let environment = environment(options, env);
+    let chain = match options.provider.as_deref() {
+        Some("default-chain") => Some(Arc::new(environment.default_chain()?)),
+        _ => None,
+    };
+    let provider = match &chain {
+        Some(chain) => boxed(Arc::clone(chain)),
+        None => provider(options, &environment, env)?,
+    };
+    let kind = provider.name();
     let broker = builder.build(provider)?;
     let tenant = request.requested_tenant().or(broker.identity().tenant()).map(TenantId::as_str);
 
@@ -132,7 +135,8 @@ async fn get_tokens(options: &Options, env: &Env) -> Result<ExitCode, Error> {
         let token = broker.get_token(&request).await?;
         let cached = previous.as_ref().is_some_and(|previous| previous.is_same(&token));
         let line = TokenLine {
-            provider: &name,
+            // Of a chain, the one that gave it.
+            provider: chain.as_ref().and_then(|chain| chain.chosen()).unwrap_or(kind),
             tenant,
             scopes: request.scopes().iter().collect(),
             expires_on: rfc3339(token.expires_on()),
@@ -149,8 +153,8 @@ async fn get_tokens(options: &Options, env: &Env) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What to ask: what the user names, else whatever the environment holds something of.
-fn provider(options: &Options, env: &Env) -> Result<Box<dyn Provider>, Error> {
+/// The variables, with what the command line says of them.
+fn environment(options: &Options, env: &Env) -> Environment {
     let mut environment = Environment::new(env);
     if let Some(prefix) = &options.prefix {
         environment = environment.prefix(prefix);
@@ -161,6 +165,11 @@ fn provider(options: &Options, env: &Env) -> Result<Box<dyn Provider>, Error> {
     if options.plain_http {
         environment = environment.dangerous().allow_plain_http();
     }
+    environment
+}
+
+/// What to ask: what the user names, else whatever the environment holds something of.
+fn provider(options: &Options, environment: &Environment, env: &Env) -> Result<Box<dyn Provider>, Error> {
     Ok(match options.provider.as_deref() {
         None => match environment.client() {
             Ok(client) => boxed(client),
@@ -169,7 +178,7 @@ fn provider(options: &Options, env: &Env) -> Result<Box<dyn Provider>, Error> {
         },
         Some("environment") => boxed(environment.client()?),
         Some("client-secret") => boxed(environment.client_secret()?),
-        Some("client-certificate") => client_certificate(&environment, options)?,
+        Some("client-certificate") => client_certificate(environment, options)?,
         Some("workload-identity") => boxed(environment.workload_identity()?),
         Some("client-assertion") => boxed(environment.client_with(assertion_on_stdin())?),
         Some("federated-managed-identity") => boxed(
@@ -186,7 +195,6 @@ fn provider(options: &Options, env: &Env) -> Result<Box<dyn Provider>, Error> {
         Some("azure-cli") => boxed(AzureCli::from_env(env)),
         #[cfg(feature = "cli")]
         Some("azure-developer-cli") => boxed(AzureDeveloperCli::from_env(env)),
-        Some("default-chain") => boxed(environment.default_chain()?),
         Some(name) => {
             return Err(Error::new(ErrorKind::Config, format!("--provider {name}: not compiled in"))
                 .with_advice("Build with --features cli."));
@@ -251,7 +259,7 @@ fn read_ca(path: &Path) -> Result<Vec<u8>, Error> {
 /// A line on stdout.
 #[derive(Serialize)]
 struct TokenLine<'a> {
-    provider: &'a str,
+    provider: &'static str,
     tenant: Option<&'a str>,
     scopes: Vec<&'a str>,
     expires_on: String,

@@ -241,11 +241,11 @@ async fn the_first_of_the_default_chain_that_is_there() {
         || get_token().args(["--scope", VAULT, "--provider", "default-chain"]).env("PATH", scratch.path());
 
     let imds = chain().env("AZURE_POD_IDENTITY_AUTHORITY_HOST", emulator.identity_endpoint());
-    assert_eq!(imds.run().await.tokens()[0]["provider"], "default-chain");
+    assert_eq!(imds.run().await.tokens()[0]["provider"], "managed-identity");
     assert_eq!(emulator.journal().len(), 2, "a look whether it is there, and the request");
 
     let developer = chain().env("AZURE_TOKEN_CREDENTIALS", "dev");
-    assert_eq!(developer.run().await.tokens()[0]["provider"], "default-chain");
+    assert_eq!(developer.run().await.tokens()[0]["provider"], "azure-cli");
 
     let nothing = Scratch::new();
     let mut bare = chain().env("AZURE_TOKEN_CREDENTIALS", "dev");

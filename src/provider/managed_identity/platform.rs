@@ -87,7 +87,13 @@ impl Platform {
             (None, None, Some(endpoint), None) => {
                 Ok(Self::CloudShell { endpoint: url("MSI_ENDPOINT", &endpoint)? })
             }
-            (None, None, None, None) => Ok(Self::Imds { origin: imds_origin(env)? }),
+            (None, None, None, None) => {
+                if env.get("IDENTITY_SERVER_THUMBPRINT")?.is_some() {
+                    return Err(half("IDENTITY_SERVER_THUMBPRINT", "IDENTITY_ENDPOINT"));
+                }
+                // With IMDS_ENDPOINT alone, Microsoft's own clients ask IMDS.
+                Ok(Self::Imds { origin: imds_origin(env)? })
+            }
         }
     }
 

@@ -48,6 +48,11 @@ fn the_platform_is_told_by_its_variables_in_the_order_in_which_all_clients_look(
         (&[ENDPOINT, MSI], true, "config: IDENTITY_ENDPOINT is set, but IDENTITY_HEADER is not".into()),
         (&[HEADER], true, "config: IDENTITY_HEADER is set, but IDENTITY_ENDPOINT is not".into()),
         (&[SECRET], true, "config: MSI_SECRET is set, but MSI_ENDPOINT is not".into()),
+        (
+            &[THUMBPRINT],
+            false,
+            "config: IDENTITY_SERVER_THUMBPRINT is set, but IDENTITY_ENDPOINT is not".into(),
+        ),
     ] {
         assert_eq!(detected(variables, installed), expected, "{variables:?} {installed}");
     }
