@@ -26,7 +26,7 @@ pub enum TenantStanding {
     Transient,
     /// The answer was a token of another tenant, which was thrown away.
     AnotherTenant,
-    /// It was refused for another reason: see [`TenantCheck::error`].
+    /// It was refused for another reason: see [`TenantCheck::error`](crate::TenantCheck::error).
     Refused,
 }
 
