@@ -100,7 +100,11 @@ pub fn a_leader_is_dropped() {
         let there = world.clone();
         let begun = away.run(async move {
             let cell = there.cell(&app());
-            drop(there.engine.step(&cell, there.now(), Ask { subject: &Subject::App, challenge: None, label: None }));
+            drop(there.engine.step(
+                &cell,
+                there.now(),
+                Ask { subject: &Subject::App, challenge: None, label: None },
+            ));
         });
         let callers = [(); 2].map(|()| world.calls(&app()));
         let ended = shuttle::future::spawn(async move {
@@ -263,7 +267,11 @@ pub fn a_silent_leader_is_taken_over_and_wakes_up() {
         let there = world.clone();
         away.run(async move {
             let cell = there.cell(&app());
-            drop(there.engine.step(&cell, there.now(), Ask { subject: &Subject::App, challenge: None, label: None }));
+            drop(there.engine.step(
+                &cell,
+                there.now(),
+                Ask { subject: &Subject::App, challenge: None, label: None },
+            ));
         })
         .await
         .unwrap();

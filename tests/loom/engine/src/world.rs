@@ -280,7 +280,8 @@ impl World {
             Some(token) => Ok(AccessToken(token)),
             None => {
                 let subject = request.requested_subject();
-                let step = self.engine.step(&cell, now, Ask { subject, challenge: challenge.as_ref(), label: None });
+                let step =
+                    self.engine.step(&cell, now, Ask { subject, challenge: challenge.as_ref(), label: None });
                 let timeout = Duration::from_secs(3600);
                 let patience = Patience {
                     timeout,
