@@ -19,7 +19,7 @@ use crate::support::*;
 
 /// Keeps what it is given.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<AuditRecord>>>);
+pub(crate) struct Kept(Arc<Mutex<Vec<AuditRecord>>>);
 
 impl AuditSink for Kept {
     fn write(&mut self, record: &AuditRecord) -> io::Result<()> {
@@ -29,13 +29,13 @@ impl AuditSink for Kept {
 }
 
 impl Kept {
-    async fn of(&self, audit: &Audit) -> Vec<AuditRecord> {
+    pub(crate) async fn of(&self, audit: &Audit) -> Vec<AuditRecord> {
         audit.flush().await;
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 }
 
-fn kept(calls: AuditCalls) -> (Kept, Audit) {
+pub(crate) fn kept(calls: AuditCalls) -> (Kept, Audit) {
     let kept = Kept::default();
     (kept.clone(), Audit::builder(kept).calls(calls).build())
 }

@@ -16,30 +16,7 @@ use entra_broker::{
 };
 use serde_json::Value;
 
-use crate::support::*;
-
-/// Keeps what it is given.
-#[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<AuditRecord>>>);
-
-impl AuditSink for Kept {
-    fn write(&mut self, record: &AuditRecord) -> io::Result<()> {
-        self.0.lock().unwrap().push(record.clone());
-        Ok(())
-    }
-}
-
-impl Kept {
-    async fn of(&self, audit: &Audit) -> Vec<AuditRecord> {
-        audit.flush().await;
-        std::mem::take(&mut *self.0.lock().unwrap())
-    }
-}
-
-fn kept(calls: AuditCalls) -> (Kept, Audit) {
-    let kept = Kept::default();
-    (kept.clone(), Audit::builder(kept).calls(calls).build())
-}
+use crate::{audit::kept, support::*};
 
 #[tokio::test]
 async fn a_link_that_was_asked_in_vain_is_not_told_to_have_given_the_token() {

@@ -29,11 +29,14 @@ use crate::{
 
 /// An RSA key and the certificate that Entra knows it by: where an application's assertions come from.
 ///
-/// ```no_run
+/// ```
 /// use entra_broker::{Broker, Certificate, ClientCertificate};
 ///
 /// # fn main() -> Result<(), entra_broker::Error> {
-/// let certificate = Certificate::from_file("/etc/app/certificate.pem", None)?;
+/// let (path, password) = ("/etc/app/certificate.pfx", "its password");
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/broker/fixtures/certificate/modern.p12");
+/// # let password = "pass-of-the-fixture";
+/// let certificate = Certificate::from_file(path, Some(password.into()))?;
 /// let client_id = "00001111-aaaa-2222-bbbb-3333cccc4444";
 /// let broker = Broker::new(ClientCertificate::new("contoso.onmicrosoft.com", client_id, certificate)?)?;
 /// # drop(broker); Ok(()) }
