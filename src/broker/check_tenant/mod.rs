@@ -121,8 +121,10 @@ impl Broker {
     /// customer a tenant is, and let no second one have it.
     ///
     /// ```
-    /// # use entra_broker::{Authority, Broker, ClientSecret, TenantId, TenantStanding, emulator::{Emulator, sample}};
+    /// # use entra_broker::{Authority, Broker, ClientSecret, TenantId, TenantStanding};
+    /// # #[cfg(feature = "emulator")]
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use entra_broker::emulator::{Emulator, sample};
     /// # let emulator = Emulator::start().await?;
     /// # let authority = Authority::dangerous().allow_plain_http(emulator.authority())?;
     /// let app = ClientSecret::new(sample::TENANT, sample::SECRET_APP, sample::SECRET)?.authority(authority);
@@ -133,6 +135,8 @@ impl Broker {
     /// assert_eq!(check.standing(), TenantStanding::ConsentMissing);
     /// println!("{} {}", check.words(), check.url().unwrap_or_default());
     /// # Ok(()) }
+    /// # #[cfg(not(feature = "emulator"))]
+    /// # fn main() {}
     /// ```
     ///
     /// # Errors
