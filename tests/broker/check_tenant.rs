@@ -78,6 +78,8 @@ async fn a_tenant_that_does_not_exist_is_unknown() {
         assert_eq!(check.standing(), TenantStanding::TenantUnknown, "{check:?}");
         assert_eq!(check.aadsts(), [code]);
         assert!(check.is_customers() && check.words().contains(name));
+        assert_eq!(check.command(), Some("az account show --query tenantId --output tsv"));
+        assert!(check.url().unwrap().starts_with("https://portal.azure.com/#view/"));
     }
 }
 

@@ -110,6 +110,10 @@ impl Context<'_> {
                 let client_id = ClientId::parse(self.client_id?).ok()?;
                 Some(authority.admin_consent(self.tenant, &client_id))
             }
+            // Signed in to whichever tenant the reader has: it shows its id and its domains.
+            TenantStanding::TenantUnknown => {
+                Some(format!("{}/#view/Microsoft_AAD_IAM/TenantPropertiesBlade", authority.portal()))
+            }
             TenantStanding::AppDisabled => Some(format!(
                 "{}/{}/#view/Microsoft_AAD_IAM/StartboardApplicationsMenuBlade/~/AppAppsPreview",
                 authority.portal(),
@@ -127,6 +131,7 @@ impl Context<'_> {
     fn command(&self, standing: TenantStanding) -> Option<String> {
         let client_id = ClientId::parse(self.client_id?).ok()?;
         match standing {
+            TenantStanding::TenantUnknown => Some("az account show --query tenantId --output tsv".to_owned()),
             TenantStanding::ConsentMissing => Some(format!("az ad sp create --id {client_id}")),
             TenantStanding::AppDisabled => {
                 Some(format!("az ad sp update --id {client_id} --set accountEnabled=true"))
@@ -149,6 +154,8 @@ fn resource_app(resource: &str) -> Option<&str> {
         ("https://storage.azure.com", "e406a681-f3d4-42a8-90b6-c2b029497af1"),
         ("https://vault.azure.net", "cfa8b339-82a2-471a-a3c9-0fc0be7a4093"),
         ("https://database.windows.net", "022907d3-0f1b-48f7-badc-1ba6abab6d66"),
+        ("https://ossrdbms-aad.database.windows.net", "123cd850-d9df-40bd-94d5-c9f07b7fa203"),
+        ("https://servicebus.azure.net", "80a10ef9-8168-493d-abf9-3297c4ef6e3c"),
     ];
     let resource = resource.trim_end_matches('/');
     let known = KNOWN.iter().find(|(name, _)| *name == resource).map(|(_, id)| *id);
