@@ -9,13 +9,12 @@ use super::{
     ClientAuth, ClientCredential, ConfidentialClient, CredentialRequest, CredentialSource, FetchContext,
     pipeline, variables,
 };
-use crate::{Authority, BoxFuture, Env, Error, Secret, error::ErrorKind, wire::oidc::Pipeline};
+use crate::{BoxFuture, Env, Error, Secret, error::ErrorKind, wire::oidc::Pipeline};
 
 const REQUEST_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
 const REQUEST_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 const TENANT: &str = "AZURE_TENANT_ID";
 const CLIENT_ID: &str = "AZURE_CLIENT_ID";
-const AUTHORITY: &str = "AZURE_AUTHORITY_HOST";
 const ADVICE: &str = "Give the job `permissions: id-token: write`: GitHub then sets both variables.";
 
 /// A job of GitHub Actions, whose repository, branch or environment an application trusts by a federated credential.
@@ -73,13 +72,7 @@ impl GitHubActions {
         let [tenant, client_id] = variables::all(env, "GitHub Actions", [TENANT, CLIENT_ID], advice)?;
         variables::ids((TENANT, &tenant), (CLIENT_ID, &client_id))?;
         let client = ConfidentialClient::new(&tenant, &client_id, ClientAuth::source(source))?;
-        match env.get(AUTHORITY)? {
-            Some(host) => {
-                let authority = Authority::custom(&host);
-                Ok(client.authority(authority.map_err(|error| variables::named(AUTHORITY, &error))?))
-            }
-            None => Ok(client),
-        }
+        Ok(client.authority(variables::authority(env)?))
     }
 
     async fn ask(&self, cx: &FetchContext, audience: &str) -> Result<ClientCredential, Error> {

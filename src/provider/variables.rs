@@ -1,9 +1,9 @@
 //! Variables that belong together.
 
-use crate::{ClientId, Env, Error, TenantId};
+use crate::{Authority, ClientId, Env, Error, TenantId};
 
-/// All of them, in the order of `names`, without blanks and line ends around them. Called where it is clear that they are meant, so that a set with a gap is a
-/// mistake.
+/// All of them, in the order of `names`, without blanks and line ends around them. Called where it is clear that they are
+/// meant, so that a set with a gap is a mistake.
 ///
 /// # Errors
 ///
@@ -45,6 +45,20 @@ pub(super) fn ids(tenant: (&str, &str), client_id: (&str, &str)) -> Result<(), E
     TenantId::parse(tenant.1).map_err(|error| named(tenant.0, &error))?;
     ClientId::parse(client_id.1).map_err(|error| named(client_id.0, &error))?;
     Ok(())
+}
+
+pub(super) const AUTHORITY: &str = "AZURE_AUTHORITY_HOST";
+
+/// The cloud of [`AUTHORITY`], or what stands in for one: the public one where it is not set.
+///
+/// # Errors
+///
+/// `Config`.
+pub(super) fn authority(env: &Env) -> Result<Authority, Error> {
+    match env.get(AUTHORITY)? {
+        Some(host) => Authority::custom(host.trim()).map_err(|error| named(AUTHORITY, &error)),
+        None => Ok(Authority::public()),
+    }
 }
 
 /// The same error, with the variable in front.

@@ -6,13 +6,12 @@ use super::{
     ClientAuth, ClientCredential, ConfidentialClient, CredentialRequest, CredentialSource, FetchContext,
     client_assertion::checked, file, variables,
 };
-use crate::{Authority, BoxFuture, Env, Error, error::ErrorKind};
+use crate::{BoxFuture, Env, Error, error::ErrorKind};
 
 const WHAT: &str = "the federated token file";
 const FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 const TENANT: &str = "AZURE_TENANT_ID";
 const CLIENT_ID: &str = "AZURE_CLIENT_ID";
-const AUTHORITY: &str = "AZURE_AUTHORITY_HOST";
 /// A token is a few KiB, and no server takes one that is much longer.
 const LONGEST: usize = 64 * 1024;
 const ADVICE: &str = "On Kubernetes the workload-identity webhook sets them for pods with the label \
@@ -63,13 +62,7 @@ impl WorkloadIdentity {
             variables::all(env, "workload identity", [FILE, TENANT, CLIENT_ID], ADVICE)?;
         variables::ids((TENANT, &tenant), (CLIENT_ID, &client_id))?;
         let client = ConfidentialClient::new(&tenant, &client_id, ClientAuth::source(Self::new(file)))?;
-        match env.get(AUTHORITY)? {
-            Some(host) => {
-                let authority = Authority::custom(&host);
-                Ok(client.authority(authority.map_err(|error| variables::named(AUTHORITY, &error))?))
-            }
-            None => Ok(client),
-        }
+        Ok(client.authority(variables::authority(env)?))
     }
 
     async fn read(&self, cx: &FetchContext) -> Result<ClientCredential, Error> {
@@ -108,6 +101,7 @@ impl CredentialSource for WorkloadIdentity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Authority;
 
     const ALL: [(&str, &str); 3] = [
         (FILE, "/var/run/secrets/azure/tokens/azure-identity-token"),
@@ -138,8 +132,9 @@ mod tests {
 
     #[test]
     fn the_cloud_is_the_environments() {
-        let with =
-            |host: &str| WorkloadIdentity::from_env(&ALL.into_iter().chain([(AUTHORITY, host)]).collect());
+        let with = |host: &str| {
+            WorkloadIdentity::from_env(&ALL.into_iter().chain([(variables::AUTHORITY, host)]).collect())
+        };
         let identity = super::super::Provider::identity(&with("https://login.microsoftonline.us/").unwrap());
         assert_eq!(identity.authority(), Some(&Authority::us_government()));
         let error = with("http://login.microsoftonline.us").unwrap_err();
