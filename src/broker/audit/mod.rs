@@ -59,7 +59,7 @@ pub enum AuditCalls {
     None,
     /// All that had to wait or were refused, and of those that were served from the cache, one in so many, drawn by lot. 0 is as 1.
     Sampled(u32),
-    /// All of them. A record costs a call some hundred nanoseconds and allocations, and [readers](crate::Reader) their speed.
+    /// All of them. A record costs a call a lock and some allocations, and [readers](crate::Reader) their speed.
     All,
 }
 
